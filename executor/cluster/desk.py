@@ -115,7 +115,7 @@ class Desk:
             InterruptedRunError: the run is being stopped; the order is cancelled.
             ForgeRefusedError: the remote does not take orders.
         """
-        self._send(order)
+        self._sent(order)
         try:
             return self._awaited(order, seen)
         finally:
@@ -162,9 +162,7 @@ class Desk:
                 ForgeRefusedError,
             ) as error:  # it has taken the order, so it was right before
                 if not away:
-                    self._context.tell(
-                        "warning", self._context.name, f"{order.id} waits for {self._runner.name}: {error}"
-                    )
+                    self._waits(order.id, error)
                 away = True
                 continue
             away = False
@@ -227,6 +225,25 @@ class Desk:
             return f"no worker has claimed {order.id} within {silent:.0f} s: {why}"
         asked = f" with the labels {', '.join(order.labels)}" if order.labels else ""
         return f"no worker{asked} has claimed {order.id} within {silent:.0f} s; start one: {self._advice()}"
+
+    def _sent(self, order: Order) -> None:
+        """Publish an order, as soon as the remote can be reached."""
+        away = False
+        while True:
+            try:
+                self._send(order)
+            except ForgeUnavailableError as error:
+                if not away:
+                    self._waits(order.id, error)
+                away = True
+            else:
+                return
+            if self._context.stopping.wait(self._runner.poll_s):
+                self.cancel(order.id)  # a push whose answer was lost may have published it
+                raise InterruptedRunError(f"{order.id} was interrupted", 130)
+
+    def _waits(self, order: str, error: ExecutorError) -> None:
+        self._context.tell("warning", self._context.name, f"{order} waits for {self._runner.name}: {error}")
 
     def _send(self, order: Order) -> None:
         """Publish an order unless the same one is on the remote; another one of its id is removed first."""

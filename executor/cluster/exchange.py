@@ -244,18 +244,22 @@ class Exchange:
             result: the result.
             commit: its commit, see `result_commit`.
         """
-        lease = replace(held.lease, state=State.DONE, beat=held.lease.beat + 1)
-        done = lease_commit(self._objects, self._who, lease, self._lease(held), held.commit)
         name = f"{held.space}/results/{result.order}/{result.fence}"
         reason = ""
         for turn in range(_RACES):
+            lease = replace(held.lease, state=State.DONE, beat=held.lease.beat + 1)
+            done = lease_commit(self._objects, self._who, lease, self._lease(held), held.commit)
             pushed = self._remote.push([Move(name, None, commit), Move(self._lease(held), held.commit, done)])
             if pushed.ok:
                 return True
             reason, there = pushed.reason, self._remote.tips(self._lease(held), name)
+            now = self._own(held.lease, there.get(self._lease(held)))
             if there.get(name) == commit:
-                return there.get(self._lease(held)) == done
+                return now is not None and now.state is State.DONE
             if there.get(self._lease(held)) != held.commit:
+                if now is not None and now.state is State.HELD:
+                    held = Held(now, there[self._lease(held)], held.space)
+                    continue
                 if self._lease(held) in there:  # else the order is gone, and nobody would remove the result
                     self._remote.push([Move(name, None, commit)])
                 return False
@@ -302,9 +306,10 @@ class Exchange:
                 self._remote.push(batch[place : place + _BATCH], atomic=False)
 
     def _moved(self, lease: Lease, before: str | None, space: str) -> Held | None:
-        commit = lease_commit(self._objects, self._who, lease, f"{space}/leases/{lease.order}", before)
-        held, reason = Held(lease, commit, space), ""
+        reason = ""
         for turn in range(_RACES):
+            commit = lease_commit(self._objects, self._who, lease, f"{space}/leases/{lease.order}", before)
+            held = Held(lease, commit, space)
             done = self._remote.push([Move(self._lease(held), before, commit)])
             if done.ok:
                 return held
@@ -313,10 +318,30 @@ class Exchange:
             if there == commit:
                 return held
             if there != before:
-                return None
+                now = self._own(lease, there)
+                if there is None or now is None or now.state is not State.HELD:
+                    return None
+                if lease.state is State.HELD:
+                    return Held(now, there, space)
+                before = there
             reason = done.reason
             time.sleep(_PAUSE_S * 2**turn)
         raise ForgeRefusedError(f"{self._remote.name} does not take the lease of {lease.order}: {reason}")
+
+    def _own(self, lease: Lease, there: str | None) -> Lease | None:
+        """Return the lease that the remote has if it is of the same claim; None if it is somebody else's.
+
+        A push may arrive although its answer is lost, and a beat may arrive after the work ends. Such a lease was
+        written here, so its commit is here.
+        """
+        if there is None or not self._refs.has(there):
+            return None
+        try:
+            found = decoded(Lease, self._message(there).partition("\n\n")[2].encode())
+        except ProtocolError:
+            return None
+        same = (found.order, found.fence, found.worker) == (lease.order, lease.fence, lease.worker)
+        return found if same else None
 
     @staticmethod
     def _lease(held: Held) -> str:

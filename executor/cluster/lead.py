@@ -169,10 +169,13 @@ class Led(Remote):
             return next((item for item in each if not item.ok), done if not each else each[-1])
 
     def _led(self, moves: Sequence[Move]) -> Pushed:
-        own = {name: self._with(item, beaten(item.lease)) for name, item in self._own.items()}
-        leases = [Move(item.ref, self._own[name].commit, item.commit) for name, item in own.items()]
         give_up, turn = time.monotonic() + self._pace.unreachable, 0
+        before, own, leases = dict[str, _Own](), dict[str, _Own](), list[Move]()
         while True:
+            if before != self._own:
+                before = dict(self._own)
+                own = {name: self._with(item, beaten(item.lease)) for name, item in before.items()}
+                leases = [Move(item.ref, before[name].commit, item.commit) for name, item in own.items()]
             reason: ForgeUnavailableError | None = None
             done = Pushed(ok=False)
             try:
@@ -182,6 +185,8 @@ class Led(Remote):
             if done.ok or self._arrived(own):
                 self._own = own
                 return Pushed(ok=True)
+            if before != self._own:
+                continue
             if reason is None:
                 return done
             self._pause(turn, give_up, reason)
@@ -197,8 +202,14 @@ class Led(Remote):
         if all(there.get(item.ref) == item.commit for item in own.values()):
             return True
         for name, item in self._own.items():
-            if there.get(item.ref) != item.commit:
-                self._over = TakenOverError(self._told_over(name, item.ref, there.get(item.ref)))
+            now = there.get(item.ref)
+            if now != item.commit:
+                lease = self._read(item.ref, now) if now is not None and self._refs.has(now) else None
+                same = lease and (lease.worker, lease.fence) == (item.lease.worker, item.lease.fence)
+                if now and lease and same and lease.state is State.HELD:
+                    self._own[name] = _Own(item.ref, lease, now)  # of a push before, whose answer was lost
+                    continue
+                self._over = TakenOverError(self._told_over(name, item.ref, now))
                 self._lost(self._over)
                 raise self._over
         return False
@@ -229,7 +240,7 @@ class Led(Remote):
         if time.monotonic() + pause > give_up:
             raise error
         if self._stopping.wait(pause):
-            raise InterruptedRunError(f"the run was stopped while {self.name} could not be reached", 130)
+            raise self._over or InterruptedRunError(f"the run was stopped while {self.name} could not be reached", 130)
 
     def _beat(self) -> None:
         while not self._ended.wait(self._pace.beat):
@@ -283,7 +294,10 @@ class Led(Remote):
         for name in places:
             own = self._with(_Own(name, lease, before or ""), lease)
             for turn in range(_RACES):
-                done = super().push([Move(name, before, own.commit)])
+                try:
+                    done = super().push([Move(name, before, own.commit)])
+                except ForgeUnavailableError as error:  # it may have arrived all the same
+                    done = Pushed(ok=False, reason=str(error))
                 there = super().tips(*places)
                 if there.get(name) == own.commit:
                     self._own[milestone] = own

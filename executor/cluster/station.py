@@ -265,15 +265,17 @@ class Station:
                 self._keep_base(order)
                 result, files = self._done(order, commit, supervisor)
         held = beating.held
+        lease = held.lease
+        result = replace(result, fence=lease.fence, worker=lease.worker, host=lease.host)
+        pushed = result_commit(self._bench.store, result, commit, files, _WHO)
         if beating.lost or result.how == "stopped":
             _say(f"stopped {order.id}: {beating.lost or 'the worker is being stopped'}")
+            if result.tree not in {"", self._bench.store.tree_of(order.base)}:
+                self._keep_late(lease, pushed)
             if not beating.lost:
                 self._exchange.give_back(held)
             (self.home / _HELD).unlink(missing_ok=True)
             return
-        lease = held.lease
-        result = replace(result, fence=lease.fence, worker=lease.worker, host=lease.host)
-        pushed = result_commit(self._bench.store, result, commit, files, _WHO)
         pending = {"lease": encoded(lease).decode(), "commit": held.commit, "space": held.space, "result": pushed}
         write_json(self.home / _PENDING, pending)
         self._push_pending(wait=order.beat_s)
@@ -314,7 +316,7 @@ class Station:
         (self.home / _HELD).unlink(missing_ok=True)
 
     def _keep_late(self, lease: Lease, commit: str) -> None:
-        """Keep a result that came late: somebody paid for it, and its order may be gone from the remote."""
+        """Keep a result that came late, or what a stopped agent left: its order may be gone from the remote."""
         known = self._refs.listed([_LATE])
         old = sorted(known, key=lambda name: self._refs.time_of(known[name]))[: max(0, len(known) - _MOST_LATE)]
         moves = [

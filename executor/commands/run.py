@@ -182,7 +182,7 @@ class Run(DoitRun):
         project = open_project(root)
         _ask_versions(project)
         _require_values(params)
-        done = _nothing_to_do(project, wanted)
+        done = "" if self._asked else _nothing_to_do(project, wanted)
         if done:
             sys.stdout.write(done)
             return 0
@@ -365,7 +365,7 @@ def _nothing_to_do(project: Project, wanted: list[str]) -> str:
     lines = []
     for name in wanted:
         item = board.milestone(name.partition(":")[2])
-        if item is None or item["landed"] < item["total"] or not item["total"]:
+        if item is None or item["landed"] < item["total"] or not item["total"] or _left_refs(project, item["id"]):
             return ""
         released = item["status"] == "released"
         if name.startswith("release:"):
@@ -378,6 +378,16 @@ def _nothing_to_do(project: Project, wanted: list[str]) -> str:
         else:
             lines.append(f"{item['id']}: all {item['total']} issues have landed on {item['branch']}; nothing to do\n")
     return "".join(lines)
+
+
+def _left_refs(project: Project, milestone: str) -> bool:
+    """Return whether the last run here died and may have left its lease or its orders on the remote."""
+    if not (project.rules / "runners.toml").is_file():
+        return False
+    from executor.process.locks import read_holder
+
+    holder = read_holder(project.state(milestone))
+    return holder is not None and not holder.alive
 
 
 def _startable(project: Project, wanted: list[str]) -> tuple[list[str], list[str]]:

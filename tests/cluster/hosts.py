@@ -1,7 +1,6 @@
 """Hosts for the tests of work orders: folders with homes of their own, a bare remote, and a network that can fail.
 
-`Campaign` gives them faults from a seed and judges from the outside: agents write each call into a file.
-`python -m tests.cluster.hosts --issues 20 --faults 30 --seed 1` runs one.
+`python -m tests.cluster.hosts --issues 20 --faults 30 --seed 1` runs the campaign of `tests.cluster.faults`.
 """
 
 from __future__ import annotations
@@ -9,8 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
-import re
 import shlex
 import signal
 import subprocess
@@ -22,12 +19,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.cluster.dask_daemons import Daemons, certificates
 from tests.support import CHECKOUT, CONFIG, DODO, issue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-__all__ = ["Call", "Campaign", "Farm", "Host", "Report"]
+__all__ = ["PACE", "Farm", "Host"]
+
+TLS = {"ca": "ca.pem", "cert": "box.pem", "key": "box.key"}
 
 SSH = """#!/bin/sh
 # stands in for ssh: runs the command here, unless the network is down
@@ -36,18 +36,29 @@ shift $(($# - 1))
 exec sh -c "$1"
 """
 AGENT = """#!/bin/sh
-# an agent that costs money: each call is counted
+# an agent that costs money: each call is counted, with the processes above it
 token="$(cat /proc/sys/kernel/random/uuid)"
-echo "start $EXECUTOR_ISSUE $token $(date +%s.%N) $PWD" >> "{calls}"
+above=$$ process=$$
+while [ "$process" -gt 1 ]; do
+    while read -r key value; do [ "$key" = PPid: ] && process=$value; done < /proc/$process/status
+    above=$above,$process
+done
+echo "start $EXECUTOR_ISSUE $token $(date +%s.%N) $above $PWD" >> "{calls}"
 if [ "$1" = inf ]; then while [ ! -e "{gate}" ]; do sleep 0.05; done; else sleep "$1"; fi
 echo "$token" > "work_$EXECUTOR_ISSUE.txt"
-echo "end $EXECUTOR_ISSUE $token $(date +%s.%N) $PWD" >> "{calls}"
+echo "end $EXECUTOR_ISSUE $token $(date +%s.%N) $above $PWD" >> "{calls}"
 """
+UNANSWERED = """#!/bin/sh
+# a push has arrived: at times its connection dies before the answer
+mv "{mute}" "{mute}.done" 2>/dev/null && kill -9 $PPID
+exit 0
+"""
+PACE = "beat_s = 1.0\npatience_s = 5.0\npoll_s = 0.5\n"
 
 
 @dataclass
 class Host:
-    """A folder that stands for a machine: a home, a clone, workers, at times a coordinator."""
+    """A folder that stands for a machine: a home, a clone, workers, at times a coordinator and a worker of Dask."""
 
     name: str
     folder: Path
@@ -56,6 +67,8 @@ class Host:
     workers: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     coordinator: subprocess.Popen[bytes] | None = None
     began: float = 0.0
+    dask: subprocess.Popen[bytes] | None = None
+    dask_starts: int = 0
 
     @property
     def clone(self) -> Path:
@@ -110,17 +123,40 @@ class Farm:
         issues: seconds of each issue's agent; with infinity it works until there is the file `gate`.
         rules: more lines for the runner.
         hosts: their names, of one letter each.
+        dask: places of a Dask cluster with TLS on each host, by its name; every second issue is routed there. The
+            worker of Dask on the second host has no nanny.
     """
 
-    def __init__(self, folder: Path, issues: Mapping[str, float], *, rules: str, hosts: str = "abc") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        issues: Mapping[str, float],
+        *,
+        rules: str,
+        hosts: str = "abc",
+        dask: Mapping[str, int] | None = None,
+    ) -> None:
         self.folder, self.origin, self.calls = folder, folder / "origin.git", folder / "calls"
-        self.all_off, self.gate = folder / "off", folder / "gate"
+        self.all_off, self.gate, self.mute = folder / "off", folder / "gate", folder / "mute"
+        self.agents = dict(dask or {})
+        self.scheduler: subprocess.Popen[bytes] | None = None
+        self.daemons: Daemons | None = None
+        if self.agents:
+            (folder / "tls").mkdir()
+            self.daemons = Daemons(certificates(folder / "tls"))
         self.calls.touch()
         self.hosts = [self._host(name) for name in hosts]
         self.agent = folder / "agent.sh"
         self.agent.write_text(AGENT.format(calls=self.calls, gate=self.gate))
         run = f"sh {shlex.quote(str(self.agent))}"
-        self._start("".join(issue(name, f"{run} {seconds}") for name, seconds in issues.items()), rules)
+        lines = [
+            issue(name, f"{run} {seconds}", **({"type": "dask"} if self.agents and number % 2 else {}))
+            for number, (name, seconds) in enumerate(issues.items())
+        ]
+        self._start("".join(lines), rules)
+        hook = self.origin / "hooks" / "post-update"
+        hook.write_text(UNANSWERED.format(mute=self.mute))
+        hook.chmod(0o755)
 
     @property
     def url(self) -> str:
@@ -140,7 +176,9 @@ class Farm:
             "PYTHONDONTWRITEBYTECODE": "1",
             "GIT_SSH_COMMAND": str(ssh),
             "LANG": "C.UTF-8",
+            "TMPDIR": str(folder / "tmp"),
         }
+        (folder / "tmp").mkdir()
         return Host(name, folder, env, off)
 
     def _start(self, milestone: str, rules: str) -> None:
@@ -154,8 +192,9 @@ class Farm:
             ".gitignore": ".cache/\n__pycache__/\n",
             "rules/limits.toml": "backoff_s = 0.0\nattempts = 100\nparallel = 8\n",
             "rules/forge.toml": 'remote = "origin"\n',
-            "rules/runners.toml": f'[runner.farm]\nkind = "git"\nisolated = true\n{rules}',
-            "rules/routes.toml": '[route.default]\nagent = ["script"]\nrunner = "farm"\n',
+            "rules/runners.toml": f'[runner.farm]\nkind = "git"\nisolated = true\n{rules}{self._dask_rules(rules)}',
+            "rules/routes.toml": '[route.default]\nagent = ["script"]\nrunner = "farm"\n'
+            + ('[route.dask]\nagent = ["script"]\nrunner = "grid"\n' if self.daemons else ""),
             "milestones/m1.toml": f'[milestone]\nid = "m1"\ntitle = "Farm"\n{milestone}',
         }
         for name, text in files.items():
@@ -166,6 +205,43 @@ class Farm:
             self._git(first, "-C", str(first.clone), *words)
         for host in self.hosts[1:]:
             self._git(host, "clone", "-q", self.url, str(host.clone))
+
+    def _dask_rules(self, rules: str) -> str:
+        if self.daemons is None:
+            return ""
+        tls = ", ".join(f'{key} = "{self.daemons.tls}/{name}"' for key, name in TLS.items())
+        worker = json.dumps([sys.executable, "-m", "executor", "worker"])
+        return (
+            f'[runner.grid]\nkind = "dask"\naddress = "{self.daemons.address}"\ntls = {{ {tls} }}\nworker = {worker}\n'
+            f'needs = ["dask"]\nisolated = true\nconnect_s = 5.0\nstart_s = 15.0\n{rules}'
+        )
+
+    def schedule(self) -> None:
+        """Start the scheduler of Dask, at the same address each time."""
+        if self.daemons is not None:
+            home = self.folder / "scheduler"
+            home.mkdir(exist_ok=True)
+            env = {name: value for name, value in self.hosts[0].env.items() if not name.startswith("GIT")}
+            self.scheduler = self.daemons.scheduler(home, {**env, "HOME": str(home), "TMPDIR": str(home)})
+
+    def join(self, host: Host) -> None:
+        """Start the worker of Dask of a host. Its name is new: a scheduler may still know the one before."""
+        if self.daemons is not None and self.agents.get(host.name):
+            host.dask_starts += 1
+            name, nanny = f"{host.name}{host.dask_starts}", host is not self.hosts[1]
+            host.dask = self.daemons.worker(name, host.folder, host.env, agents=self.agents[host.name], nanny=nanny)
+
+    def ordered(self) -> list[tuple[Host, int]]:
+        """Processes that do one order, which Dask has started, with their hosts."""
+        homes = {f"HOME={host.env['HOME']}\0".encode(): host for host in self.hosts}
+        found = []
+        for entry in Path("/proc").iterdir():
+            with suppress(OSError):
+                words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
+                if words[1:4] == [b"-m", b"executor", b"worker"] and b"--order" in words:
+                    given = (entry / "environ").read_bytes()
+                    found += [(host, int(entry.name)) for home, host in homes.items() if home in given]
+        return sorted(found, key=lambda item: item[1])
 
     @staticmethod
     def _git(host: Host, *words: str) -> None:
@@ -216,15 +292,18 @@ class Farm:
         return "", 0
 
     def stop(self) -> None:
-        """End everything that was started here."""
+        """End everything that was started here; what Dask's tasks have started ends by itself."""
         for host in self.hosts:
             host.off.unlink(missing_ok=True)
         self.all_off.unlink(missing_ok=True)
         processes = [p for host in self.hosts for p in (*host.workers.values(), host.coordinator) if p is not None]
-        for process in processes:
+        for pid in [process.pid for process in processes] + self.alive():
             with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGCONT)
+                os.kill(pid, signal.SIGCONT)
+        for process in processes:
             process.terminate()
+        if self.daemons is not None:
+            self.daemons.stop()
         for process in processes:
             try:
                 process.wait(30)
@@ -235,6 +314,7 @@ class Farm:
     def alive(self) -> list[int]:
         """Processes that belong to this farm, other than those that it knows."""
         known = {p.pid for host in self.hosts for p in (*host.workers.values(), host.coordinator) if p is not None}
+        known |= {p.pid for p in self.daemons.running} if self.daemons is not None else set()
         mark, found = str(self.folder).encode(), []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and int(entry.name) not in {os.getpid(), *known}:
@@ -251,379 +331,10 @@ def _is_zombie(pid: int) -> bool:
         return True
 
 
-@dataclass
-class Call:
-    """One call of an agent."""
-
-    issue: str
-    token: str
-    host: str
-    start: float
-    end: float = 0.0
-
-
-@dataclass
-class Report:
-    """What the campaign found."""
-
-    issues: int = 0
-    landed: int = 0
-    landed_twice: list[str] = field(default_factory=list)
-    faults: dict[str, int] = field(default_factory=dict)
-    calls: int = 0
-    finished: int = 0
-    used: int = 0
-    kept: int = 0
-    superseded: int = 0
-    lost: list[str] = field(default_factory=list)
-    take_overs: list[float] = field(default_factory=list)
-    late_leaders: list[int] = field(default_factory=list)
-    children: int = 0
-    refs_left: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def holds(self) -> bool:
-        return (
-            self.landed == self.issues
-            and not self.landed_twice
-            and not self.lost
-            and not self.children
-            and not self.refs_left
-            and all(seconds < 60 for seconds in self.take_overs)
-            and all(code in {0, 75} for code in self.late_leaders)  # 0: it had nothing left to do
-        )
-
-
-@dataclass
-class _Disturbed:
-    """From when to when a fault kept the workers of a host from delivering; an empty host: all hosts."""
-
-    host: str
-    start: float
-    end: float
-
-
-class Campaign:
-    """Faults from a seed until every issue has landed.
-
-    Args:
-        folder: an empty folder.
-        issues: how many issues.
-        faults: at least so many faults.
-        seed: of the faults.
-        slots: places of workers, on all hosts.
-        limit: seconds after which it gives up.
-    """
-
-    def __init__(
-        self, folder: Path, *, issues: int, faults: int, seed: int, slots: int = 8, limit: float = 3600.0
-    ) -> None:
-        self._random = random.Random(seed)  # noqa: S311  (faults, not secrets)
-        self._wanted, self._limit, self._patience = faults, limit, 5.0
-        names = [f"i{number:03}" for number in range(issues)]
-        work = {name: self._random.choice((0.5, 1.0, 2.0, 3.0)) for name in names}
-        self.farm = Farm(folder, work, rules=f"beat_s = 1.0\npatience_s = {self._patience}\npoll_s = 0.5\n")
-        self.report = Report(issues=issues)
-        self._due: list[tuple[float, Callable[[], None]]] = []
-        self._disturbed: list[_Disturbed] = []
-        self._frozen: set[int] = set()
-        self._awaited: tuple[float, str, int] | None = None
-        self._late: list[subprocess.Popen[bytes]] = []
-        self._places = [(host, number) for host in self.farm.hosts for number in range(1, 4)][:slots]
-
-    # -- running ------------------------------------------------------------------------------------------------------
-
-    def run(self) -> Report:
-        """Run the campaign to its end."""
-        began = time.time()
-        for host, number in self._places:
-            self.farm.work(host, number)
-        self._lead(self.farm.hosts[0])
-        looked, fault_at = 0.0, time.time() + 5
-        try:
-            while time.time() - began < self._limit:
-                self._act()
-                now = time.time()
-                if now - looked > 1:
-                    looked = now
-                    self._look()
-                    if self._is_over():
-                        break
-                if now >= fault_at and self._count() < self._wanted + 50:
-                    behind = self._count() < self._wanted * (self.report.landed + 5) / self.report.issues
-                    self._fault()
-                    fault_at = time.time() + self._random.uniform(0.2, 0.8) * (1 if behind else 4)
-                time.sleep(0.05)
-            self._finish()
-        finally:
-            self.farm.stop()
-        self._judge()
-        self.report.seconds = round(time.time() - began, 1)
-        return self.report
-
-    def _count(self) -> int:
-        return sum(self.report.faults.values())
-
-    def _act(self) -> None:
-        due = [item for item in self._due if item[0] <= time.time()]
-        self._due = [item for item in self._due if item[0] > time.time()]
-        for _, action in sorted(due, key=lambda item: item[0]):
-            action()
-
-    def _later(self, seconds: float, action: Callable[[], None]) -> None:
-        self._due.append((time.time() + seconds, action))
-
-    def _look(self) -> None:
-        """Look at the remote; start a coordinator if none lives, as cron does."""
-        self.report.landed = len(set(self.farm.landed()))
-        run, _ = self.farm.leader()
-        if self._awaited is not None and run and run != self._awaited[1]:
-            self.report.take_overs.append(round(time.time() - self._awaited[0], 1))
-            self._awaited = None
-        for process in [item for item in self._late if item.poll() is not None]:
-            self._late.remove(process)
-            self.report.late_leaders.append(process.returncode)
-        leading = [host for host in self.farm.hosts if host.leads() and not self._is_frozen(host.coordinator)]
-        if not leading and not any("lead" in action.__name__ for _, action in self._due):
-            self._lead(self._random.choice([host for host in self.farm.hosts if not host.leads()]))
-
-    def _is_over(self) -> bool:
-        return self.report.landed == self.report.issues and self._count() >= self._wanted and not self._due
-
-    def _finish(self) -> None:
-        """Let everything wake, and the last coordinator end."""
-        for _, action in self._due:
-            action()
-        end = time.time() + 120
-        while time.time() < end and any(host.leads() for host in self.farm.hosts):
-            self._look_only()
-            time.sleep(0.5)
-        self._look_only()
-        self.farm.hosts[0].doit("milestone:m1", "--take-over")
-        time.sleep(3 * self._patience)  # workers that woke late push what they have
-        self.farm.hosts[0].doit("gc")
-
-    def _look_only(self) -> None:
-        self.report.landed = len(set(self.farm.landed()))
-        for process in [item for item in self._late if item.poll() is not None]:
-            self._late.remove(process)
-            self.report.late_leaders.append(process.returncode)
-
-    # -- faults -------------------------------------------------------------------------------------------------------
-
-    def _fault(self) -> None:
-        kinds = {
-            self._kill_worker: 34,
-            self._freeze_worker: 14,
-            self._cut_host: 12,
-            self._cut_remote: 8,
-            self._kill_coordinator: 12,
-            self._kill_and_take_over: 6,
-            self._kill_and_wait: 5,
-            self._freeze_coordinator: 5,
-            self._take_over_alive: 4,
-        }
-        kind = self._random.choices(list(kinds), list(kinds.values()))[0]
-        if kind():
-            name = kind.__name__.strip("_").replace("_", "-")
-            self.report.faults[name] = self.report.faults.get(name, 0) + 1
-
-    def _kill_worker(self) -> bool:
-        host, number = self._random.choice(self._places)
-        process = host.workers[number]
-        if process.poll() is not None or process.pid in self._frozen:
-            return False
-        process.kill()
-        process.wait()
-        self._disturb(host.name, 0.0)
-        self._later(self._random.uniform(0, 2), lambda: self._restart(host, number))
-        return True
-
-    def _restart(self, host: Host, number: int) -> None:
-        if host.workers[number].poll() is not None:
-            self.farm.work(host, number)
-
-    def _freeze_worker(self) -> bool:
-        host, number = self._random.choice(self._places)
-        process = host.workers[number]
-        if process.poll() is not None or process.pid in self._frozen:
-            return False
-        seconds = self._random.uniform(0.5, 3 * self._patience)
-        process.send_signal(signal.SIGSTOP)
-        self._frozen.add(process.pid)
-        self._disturb(host.name, seconds)
-
-        def wake() -> None:
-            self._frozen.discard(process.pid)
-            process.send_signal(signal.SIGCONT)
-
-        self._later(seconds, wake)
-        return True
-
-    def _cut_host(self) -> bool:
-        host = self._random.choice(self.farm.hosts)
-        if host.off.exists():
-            return False
-        seconds = self._random.uniform(0.5, 2 * self._patience)
-        host.off.touch()
-        self._disturb(host.name, seconds)
-        self._later(seconds, lambda: host.off.unlink(missing_ok=True))
-        return True
-
-    def _cut_remote(self) -> bool:
-        if self.farm.all_off.exists():
-            return False
-        seconds = self._random.uniform(0.5, 1.5 * self._patience)
-        self.farm.all_off.touch()
-        self._disturb("", seconds)
-        self._later(seconds, lambda: self.farm.all_off.unlink(missing_ok=True))
-        return True
-
-    def _leading(self) -> Host | None:
-        late = {process.pid for process in self._late}
-        found = [
-            host
-            for host in self.farm.hosts
-            if host.leads() and not self._is_frozen(host.coordinator) and host.coordinator.pid not in late  # type: ignore[union-attr]
-        ]
-        return self._random.choice(found) if found and self._awaited is None else None
-
-    def _is_frozen(self, process: subprocess.Popen[bytes] | None) -> bool:
-        return process is not None and process.pid in self._frozen
-
-    def _lead(self, host: Host, *words: str) -> None:
-        if not host.leads():
-            host.lead("milestone:m1", "-n", str(len(self._places)), *words)
-
-    def _await(self) -> None:
-        """Measure until another run leads, if one led."""
-        run, fence = self.farm.leader()
-        if run:
-            self._awaited = (time.time(), run, fence)
-
-    def _kill_coordinator(self) -> bool:
-        host = self._leading()
-        if host is None or host.coordinator is None:
-            return False
-        host.coordinator.kill()
-        host.coordinator.wait()
-        self._lead(host)
-        return True
-
-    def _kill_and_take_over(self, *words: str) -> bool:
-        host = self._leading()
-        others = [item for item in self.farm.hosts if item is not host and not item.leads() and not item.off.exists()]
-        if host is None or host.coordinator is None or not others or not self.farm.leader()[0]:
-            return False
-        self._await()
-        host.coordinator.kill()
-        host.coordinator.wait()
-        self._lead(self._random.choice(others), *(words or ("--take-over",)))
-        return True
-
-    def _kill_and_wait(self) -> bool:
-        return self._kill_and_take_over("--plain")
-
-    def _freeze_coordinator(self) -> bool:
-        host = self._leading()
-        others = [item for item in self.farm.hosts if item is not host and not item.leads() and not item.off.exists()]
-        if host is None or host.coordinator is None or not others or not self.farm.leader()[0]:
-            return False
-        process = host.coordinator
-        self._await()
-        process.send_signal(signal.SIGSTOP)
-        self._frozen.add(process.pid)
-        self._lead(self._random.choice(others))
-
-        def wake() -> None:
-            if self._awaited is not None and process.poll() is None:
-                self._later(1.0, wake)  # nobody has taken over yet
-                return
-            self._frozen.discard(process.pid)
-            self._late.append(process)
-            process.send_signal(signal.SIGCONT)
-
-        self._later(self._random.uniform(5, 15), wake)
-        return True
-
-    def _take_over_alive(self) -> bool:
-        host = self._leading()
-        others = [item for item in self.farm.hosts if item is not host and not item.leads() and not item.off.exists()]
-        if host is None or host.coordinator is None or not others or time.time() - host.began < 5:
-            return False
-        self._await()
-        if self._awaited is not None:
-            self._late.append(host.coordinator)
-        self._lead(self._random.choice(others), "--take-over")
-        return True
-
-    def _disturb(self, host: str, seconds: float) -> None:
-        self._disturbed.append(_Disturbed(host, time.time(), time.time() + seconds))
-
-    # -- judging ------------------------------------------------------------------------------------------------------
-
-    def calls(self) -> list[Call]:
-        found: dict[str, Call] = {}
-        for line in self.farm.calls.read_text().splitlines():
-            word, name, token, when, place = line.split(" ", 4)
-            if word == "start":
-                host = re.search(r"/host-(\w+)/", place)
-                found[token] = Call(name, token, host[1] if host else "", float(when))
-            elif token in found:
-                found[token].end = float(when)
-        return list(found.values())
-
-    def _judge(self) -> None:
-        report, farm = self.report, self.farm
-        began = time.time()
-        while farm.alive() and time.time() - began < 60:
-            time.sleep(0.5)
-        report.children = len(farm.alive())
-        landed = farm.landed()
-        report.landed = len(set(landed))
-        report.landed_twice = sorted({name for name in landed if landed.count(name) > 1})
-        report.refs_left = farm.refs()
-        calls = self.calls()
-        finished = [call for call in calls if call.end]
-        used = self._tokens_landed()
-        kept = self._tokens_kept()
-        report.calls, report.finished = len(calls), len(finished)
-        report.used = sum(call.token in used for call in finished)
-        report.kept = sum(call.token in kept - used for call in finished)
-        for call in finished:
-            if call.token in used or call.token in kept:
-                continue
-            if self._was_disturbed(call):
-                report.superseded += 1
-            else:
-                report.lost.append(f"{call.issue} {call.token} on {call.host} {call.start:.1f}-{call.end:.1f}")
-
-    def _was_disturbed(self, call: Call) -> bool:
-        """Return whether a fault kept the worker of a call from delivering it in time."""
-        last = call.end + 2.0
-        return any(
-            item.host in {"", call.host} and item.start <= last and item.end >= call.start for item in self._disturbed
-        )
-
-    def _tokens_landed(self) -> set[str]:
-        branch = self.farm.branch()
-        names = [name for name in self.farm.git("ls-tree", "--name-only", branch).split() if name.startswith("work_")]
-        return {self.farm.git("show", f"{branch}:{name}").strip() for name in names}
-
-    def _tokens_kept(self) -> set[str]:
-        """Results that did not land and are kept: as attempts of a clone, or late ones by their workers."""
-        found = set()
-        for host in self.farm.hosts:
-            places = (host.folder / "home/.cache/make-for-milestones/worker").glob("*/*/git")
-            for folder, below in ((host.clone, "refs/attempts"), *((place, "refs/late") for place in places)):
-                for ref in host.git("-C", str(folder), "for-each-ref", "--format=%(refname)", below).split():
-                    found.add(host.git("-C", str(folder), "show", f"{ref}:work_{ref.split('/')[3]}.txt").strip())
-        return found - {""}
-
-
 def main() -> int:
-    """Run a campaign in a folder that stays."""
+    """Run a campaign in a folder that stays; exit code 1 if a bound is broken."""
+    from tests.cluster.faults import Campaign
+
     parser = argparse.ArgumentParser()
     parser.add_argument("--issues", type=int, default=200)
     parser.add_argument("--faults", type=int, default=300)
@@ -641,7 +352,7 @@ def main() -> int:
         limit=options.limit,
     )
     report = campaign.run()
-    sys.stdout.write(f"{folder}\n{json.dumps(vars(report), indent=1)}\n")
+    sys.stdout.write(f"{folder}\n{json.dumps(vars(report), indent=1)}\n{report.text()}\n")
     return 0 if report.holds else 1
 
 

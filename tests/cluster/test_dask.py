@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +18,7 @@ from executor.config.load_rules import load_policy
 from executor.errors import DeclarationError
 from executor.git.remote import without_password
 from executor.model.outward_rules import Runner
+from tests.cluster.dask_daemons import Daemons, certificates, free_port
 from tests.support import CHECKOUT, Repo, issue
 
 if TYPE_CHECKING:
@@ -141,12 +140,6 @@ def until(holds: Callable[[], object], seconds: float = 180) -> bool:
     return True
 
 
-def free_port() -> int:
-    with socket.socket() as tried:
-        tried.bind(("127.0.0.1", 0))
-        return int(tried.getsockname()[1])
-
-
 CLUSTER = """
 import json, sys, time
 from distributed import LocalCluster, Security
@@ -161,12 +154,6 @@ LocalCluster(
 )
 print("ready", flush=True)
 time.sleep(600)
-"""
-SIGNED = """
-set -e; cd "$1"
-make() { openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout $1.key -subj /CN=$1 "${@:2}"; }
-make ca -x509 -out ca.pem -days 2; make stranger -x509 -out stranger.pem -days 2; make box -out box.csr
-openssl x509 -req -in box.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out box.pem -days 2
 """
 
 
@@ -241,11 +228,7 @@ def test_a_runner_that_nothing_uses_is_not_imported(repo: Repo) -> None:
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an authority, a certificate of it, and one that nobody signed."""
-    if shutil.which("openssl") is None or shutil.which("bash") is None:
-        pytest.skip("needs openssl and bash")
-    folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(["bash", "-c", SIGNED, "bash", str(folder)], check=True, capture_output=True)
-    return folder
+    return certificates(tmp_path_factory.mktemp("tls"))
 
 
 def files(tls: Path, *, ca: str = "ca", name: str = "box") -> dict[str, str]:
@@ -294,34 +277,24 @@ def test_doctor_tries_the_scheduler_its_certificate_and_a_worker(repo: Repo, tls
         assert (kind, "no worker offers agent=1" in text) == ("runner-broken", True), text
 
 
-class Farm:
+class Farm(Daemons):
     """A scheduler with TLS and hosts with homes of their own, all of them processes that can be killed."""
 
     def __init__(self, folder: Path, tls: Path) -> None:
-        pytest.importorskip("distributed", reason="needs dask's distributed")
-        self.folder, self.port, self.address = folder, free_port(), ""
-        self.address = f"tls://127.0.0.1:{self.port}"
-        self.tls = [f"--tls-ca-file={tls}/ca.pem", f"--tls-cert={tls}/box.pem", f"--tls-key={tls}/box.key"]
-        self.running: list[subprocess.Popen[bytes]] = []
+        super().__init__(tls)
+        self.folder = folder
 
-    def scheduler(self) -> subprocess.Popen[bytes]:
-        words = ["--protocol=tls", "--host=127.0.0.1", f"--port={self.port}", "--no-dashboard"]
-        return self._started("dask_scheduler", "scheduler", *words)
-
-    def host(self, name: str) -> subprocess.Popen[bytes]:
-        words = ["--host=127.0.0.1", f"--name={name}", "--nthreads=4", "--resources=agent=2", "--no-dashboard"]
-        return self._started("dask_worker", name, self.address, *words)
-
-    def _started(self, program: str, name: str, *words: str) -> subprocess.Popen[bytes]:
+    def _home(self, name: str) -> tuple[Path, dict[str, str]]:
         home = self.folder / name
         home.mkdir(exist_ok=True)
         env = {"HOME": str(home), "PATH": os.environ["PATH"], "PYTHONPATH": str(CHECKOUT), "TMPDIR": str(home)}
-        argv = [sys.executable, "-m", f"distributed.cli.{program}", *words, *self.tls]
-        with (home / "said").open("ab") as said:
-            self.running.append(
-                subprocess.Popen(argv, cwd=home, env=env, stdout=said, stderr=said, start_new_session=True)
-            )
-        return self.running[-1]
+        return home, env
+
+    def start(self) -> subprocess.Popen[bytes]:
+        return self.scheduler(*self._home("scheduler"))
+
+    def host(self, name: str) -> subprocess.Popen[bytes]:
+        return self.worker(name, *self._home(name), agents=2)
 
     def claimed(self) -> list[str]:
         """Ids of the orders that workers have claimed, as their refs say."""
@@ -336,11 +309,6 @@ class Farm:
         found = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()
         return [name.removeprefix("refs/work/leases/") for name in found]
 
-    def kill(self, process: subprocess.Popen[bytes]) -> None:
-        """Kill a daemon with its children of Dask; what a task has started is in a session of its own, and lives."""
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(30)
-
 
 @pytest.fixture
 def farm(tmp_path: Path, tls: Path, repo: Repo) -> Iterator[Farm]:
@@ -354,9 +322,7 @@ def farm(tmp_path: Path, tls: Path, repo: Repo) -> Iterator[Farm]:
     repo.write("rules/runners.toml", "\n".join(["[runner.farm]", *lines, f"tls = {{ {table} }}", ""]))
     repo.write("rules/routes.toml", '[route.default]\nagent = ["script"]\nrunner = "big"\n')
     yield made
-    for process in made.running:
-        if process.poll() is None:
-            made.kill(process)
+    made.stop()
 
 
 @contextmanager
@@ -377,7 +343,7 @@ def events(repo: Repo, ref: str, kind: str) -> list[Any]:
 
 @pytest.mark.long
 def test_agents_work_on_hosts_that_dask_finds(repo: Repo, farm: Farm) -> None:
-    farm.scheduler()
+    farm.start()
     farm.host("left")
     repo.milestone("m1", "".join(issue(name, f"echo $HOME > {name}; sleep 3") for name in "abcd"))
     with run_of(repo, "-n", "4") as process:
@@ -393,19 +359,19 @@ def test_agents_work_on_hosts_that_dask_finds(repo: Repo, farm: Farm) -> None:
 @pytest.mark.long
 def test_whatever_dask_does_an_agent_runs_once(repo: Repo, farm: Farm) -> None:
     started, go = farm.folder / "started", farm.folder / "go"
-    scheduler, left = farm.scheduler(), farm.host("left")
+    scheduler, left = farm.start(), farm.host("left")
     farm.host("right")
     wait = f"echo NAME >> {started}; until test -e {go}; do sleep 0.1; done; echo NAME > NAME"
     repo.milestone("m1", "".join(issue(name, wait.replace("NAME", name)) for name in "abc"))
     with run_of(repo, "-n", "3") as process:
         assert until(lambda: started.exists() and len(started.read_text().split()) == 3)
         code = CANCELS.format(orders=farm.claimed(), worker=[*WORKER, "--remote", str(farm.folder / "origin.git")])
-        argv = [sys.executable, "-c", code, farm.address, str(farm.tls[0].rpartition("/")[0].partition("=")[2])]
+        argv = [sys.executable, "-c", code, farm.address, str(farm.tls)]
         assert "cancelled 3" in subprocess.run(argv, check=True, capture_output=True, text=True).stdout
         farm.kill(left)  # Dask starts its tasks again elsewhere
         time.sleep(3)
         farm.kill(scheduler)
-        farm.scheduler()
+        farm.start()
         farm.host("third")
         time.sleep(8)  # more than the patience
         go.touch()
@@ -437,7 +403,7 @@ time.sleep(3)
 @pytest.mark.long
 def test_an_order_whose_worker_is_killed_is_started_on_another_host(repo: Repo, farm: Farm) -> None:
     started = farm.folder / "started"
-    farm.scheduler()
+    farm.start()
     farm.host("left")
     script = f"test -e {started} || {{ echo $PPID > {started}; setsid sleep 600 & sleep 600; }}; echo a > a"
     repo.milestone("m1", issue("a", script))

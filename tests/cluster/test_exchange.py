@@ -11,13 +11,14 @@ import pytest
 
 from executor.cluster.exchange import SPACES, Exchange, Held, result_commit
 from executor.cluster.orders import Order, ProtocolError, Result
+from executor.errors import ForgeUnavailableError
 from executor.git.command import Identity, Repository
 from executor.git.objects import Store
 from executor.git.refs import Refs
 from executor.git.remote import Remote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 WHO = Identity("worker", "worker@localhost")
@@ -113,6 +114,38 @@ def test_a_worker_that_wakes_late_lands_nothing_and_its_result_is_kept(site: Sit
     assert found is not None
     assert found[0].log == "in time"
     assert [item.log for item, _ in board.results["m/1/1"]] == ["late", "in time"]
+
+
+def test_a_push_that_arrives_although_its_answer_is_lost_costs_no_lease(site: Site) -> None:
+    site.coordinator.publish([site.order("m1/a/1"), site.order("m1/b/1")])
+    worker, hook = site.machine("one"), site.remote / "hooks" / "post-update"
+    hook.parent.mkdir(exist_ok=True)
+
+    def unanswered(push: Callable[[], object]) -> None:
+        hook.write_text('#!/bin/sh\nrm -f "$0"\nkill -9 $PPID\n')
+        hook.chmod(0o755)
+        with pytest.raises(ForgeUnavailableError):
+            push()
+        assert not hook.exists()
+
+    held = claimed(worker, "m1/a/1", "w1")
+    assert held is not None
+    unanswered(lambda: worker.beat(held))
+    again = worker.beat(held)
+    assert again is not None
+    assert (again.lease.fence, again.lease.beat) == (1, 1)
+    unanswered(lambda: worker.beat(again))
+    value = result(again)
+    commit = result_commit(worker._objects, value, worker.board().orders["m1/a/1"][1], {}, WHO)
+    unanswered(lambda: worker.finish(again, value, commit))  # after a beat without an answer
+    assert worker.finish(again, value, commit)
+    assert site.coordinator.board().counting("m1/a/1") == (value, commit)
+    other = claimed(worker, "m1/b/1", "w1")
+    assert other is not None
+    unanswered(lambda: worker.beat(other))
+    worker.give_back(other)
+    assert claimed(site.machine("two"), "m1/b/1", "w2", over=True) is not None
+    assert worker.beat(other) is None
 
 
 def test_an_order_that_was_removed_after_the_look_is_not_claimed(site: Site) -> None:

@@ -12,7 +12,7 @@ import pytest
 from executor.cluster.exchange import SPACES, Board
 from executor.cluster.lead import Led, Pace, left_over
 from executor.cluster.orders import Entry, Lease, Order, State, entry_of
-from executor.errors import BusyError, ForgeUnavailableError, TakenOverError
+from executor.errors import BusyError, ForgeRefusedError, ForgeUnavailableError, TakenOverError
 from executor.git.command import Identity, Repository
 from executor.git.objects import Store
 from executor.git.refs import Move, Refs
@@ -206,7 +206,18 @@ def test_a_push_without_an_answer_is_made_once(machines: Machines) -> None:
     hook.chmod(0o755)
     assert one.push([Move("refs/heads/b", None, commit)]).ok
     assert machines.refs()["refs/heads/b"] == commit
-    assert one.push([Move("refs/heads/b", commit, machines.commit("two"))]).ok
+    last = machines.commit("two")
+    assert one.push([Move("refs/heads/b", commit, last)]).ok
+    # the remote is away when it is asked whether the push arrived
+    one._pace = Pace(unreachable=0.1)
+    hook.write_text('#!/bin/sh\nrm -f "$0"\nmv "$PWD" "$PWD.away"\nkill -9 $PPID\n')
+    hook.chmod(0o755)
+    with pytest.raises((ForgeUnavailableError, ForgeRefusedError)):
+        one.push([Move("refs/heads/b", last, commit)])
+    machines.origin.with_name(f"{machines.origin.name}.away").rename(machines.origin)
+    assert one.push([Move("refs/heads/c", None, commit)]).ok
+    assert machines.refs()["refs/heads/b"] == commit
+    assert not machines.lost
 
 
 def test_a_remote_that_cannot_be_reached_for_a_time_is_tried_again(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.hosts import Campaign, Farm
+from tests.cluster.faults import Campaign
+from tests.cluster.hosts import Farm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,4 +123,4 @@ def test_a_take_over_that_dies_is_taken_over_and_the_machine_that_wakes_late_mov
 @pytest.mark.campaign
 def test_faults_of_three_hosts_lose_nothing(tmp_path: Path) -> None:
     report = Campaign(tmp_path, issues=40, faults=60, seed=1).run()  # all of it: python -m tests.cluster.hosts
-    assert report.holds, json.dumps(vars(report), indent=1)
+    assert report.holds, f"{report.text()}\n{json.dumps(vars(report), indent=1)}"

@@ -167,6 +167,9 @@ def test_another_worker_takes_over_from_a_frozen_one_that_wakes_late(far: Far) -
             one.send_signal(signal.SIGCONT)
             assert until(lambda: "stopped m1/a/1" in far.said("one") or "late m1/a/1" in far.said("one"))
             assert until(lambda: not alive(int((far.folder / "one/pid").read_text())))
+            (objects,) = (far.folder / "one/.cache/make-for-milestones/worker").glob("*/1/git")
+            kept = ["git", "-C", str(objects), "show", "refs/late/m1/a/1/1:a"]
+            assert until(lambda: subprocess.run(kept, capture_output=True, check=False).returncode == 0)
     assert far.repo.git("show", f"{BRANCH}:a") == str(far.folder / "two")
     assert len(far.events("work-hosted")) >= 2
     assert len(far.events("attempt-built")) == 1
