@@ -33,7 +33,7 @@ from executor.state.decide import Status
 from executor.state.events import Retried
 from executor.state.journal import Journal
 from executor.state.model import DONE_ALREADY, QUESTION
-from executor.status.kept import PAUSED
+from executor.status.milestone_status import PAUSED
 from executor.status.reader import observe
 from executor.status.summary_cache import board_of
 

@@ -206,13 +206,10 @@ class Run(DoitRun):
         return self._explained(lambda: action(params, args))
 
     def _run(self, project: Project, params: Options, wanted: list[str]) -> int:
-        from executor.commands.sessions import declare_roadmaps, leading, open_session, recorded, traced
+        from executor.commands import sessions
         from executor.commands.summary import settle, start_of
         from executor.commands.user_code import RequestLoader
         from executor.engine.recover import mending
-        from executor.notify.phase_hook import announcing_phases
-        from executor.notify.queue import require_channels
-        from executor.report.tracking import tracking_kept
         from executor.tasks.compile import Request
 
         compiled = compile_project(project)
@@ -221,18 +218,21 @@ class Run(DoitRun):
         start = start_of(compiled, wanted, self._from)
         left_out, wanted = _startable(project, wanted)
         prepare_cache(project)
-        require_channels(compiled.policy.notify)
+        if compiled.policy.notify:
+            from executor.notify.queue import require_channels
+
+            require_channels(compiled.policy.notify)
         workers = workers_of(params) or max(1, compiled.policy.limits.parallel)
         deadline = deadline_named(params["until"], compiled.policy.limits.deadline)
         action = super().execute
         with (
-            open_session(compiled) as session,
-            leading(session, asked=self._asked) as lead,
+            sessions.open_session(compiled) as session,
+            sessions.leading(session, asked=self._asked) as lead,
             mending(session),
-            announcing_phases(session) as teller,
-            traced(session),
-            recorded(session) as records,
-            tracking_kept(session),
+            sessions.announced(session) as phase_problems,
+            sessions.traced(session),
+            sessions.recorded(session) as records,
+            sessions.tracked(session) as file_problems,
         ):
             self._records = records
             session.deadline = deadline
@@ -245,9 +245,8 @@ class Run(DoitRun):
             self.loader = RequestLoader(self.loader, self._request)
             params.setdefault("dep_file", ".cache/doit.json")
             code = self._explained(lambda: action(params, wanted))
-            teller.finish()
-            _write_notes(settle(session, teller.problems))
-            self._roadmaps = declare_roadmaps(session)
+            _write_notes(settle(session, [*phase_problems(), *file_problems()]))
+            self._roadmaps = sessions.declare_roadmaps(session)
             asks = left_out or any(item.asks for item in self._roadmaps)
             return code or (PersonNeededError.exit_code if asks else report_faults(compiled.faults))
 
@@ -257,12 +256,11 @@ class Run(DoitRun):
         assert request is not None  # noqa: S101  (`_run` has made it)
         session = request.session
         from executor.commands.scheduler import Patience, run_tasks
-        from executor.commands.sessions import signals_heeded
+        from executor.commands.sessions import notified, signals_heeded
         from executor.commands.summary import finish
         from executor.engine.issue_run import watched
-        from executor.notify.queue import notifying
 
-        with stream_of(outfile) as stream, signals_heeded(session) as received, notifying(session), watched(session):
+        with stream_of(outfile) as stream, signals_heeded(session) as received, notified(session), watched(session):
             patience = Patience(session)
             while True:
                 outcomes = run_tasks(
@@ -271,7 +269,7 @@ class Run(DoitRun):
                     self.dep_manager,
                     session,
                     stream,
-                    num_process or _parallel(session),
+                    num_process or max(1, session.policy.limits.parallel),
                     always=always,
                     plain=self._plain,
                 )
@@ -297,7 +295,6 @@ def _begin(session: Session, records: RunRecords, wanted: list[str], workers: in
     """Begin the runs of the milestones, and settle what earlier runs and people left."""
     from executor.commands.summary import note_on
     from executor.engine.recover import Recovery
-    from executor.forge.reconcile import Reconciliation
 
     for run in session.runs():
         before = run.cut_off()
@@ -305,7 +302,10 @@ def _begin(session: Session, records: RunRecords, wanted: list[str], workers: in
         if before is not None:
             sys.stdout.write(f"note: {safe(note_on(before, run.name))}\n")
         Recovery(run).recover()
-        Reconciliation(run).take_over()
+        if session.remote is not None:
+            from executor.forge.reconcile import Reconciliation
+
+            Reconciliation(run).take_over()
         claimed = [runner for runner in session.policy.runners.values() if runner.claimed]
         if claimed and session.remote is not None:
             from executor.engine.elsewhere import Adoption
@@ -341,10 +341,6 @@ def _require_values(params: Options) -> None:
 
 def _of_milestones(words: list[str]) -> bool:
     return any(word.startswith(_KINDS) for word in words)
-
-
-def _parallel(session: Session) -> int:
-    return max(1, session.policy.limits.parallel)
 
 
 def _ask_versions(project: Project) -> None:

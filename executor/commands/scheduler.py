@@ -21,7 +21,6 @@ from doit.task import Stream
 
 from executor.agents.budget import time_text
 from executor.commands.live import reporter_for
-from executor.forge.reconcile import ForgePatience
 from executor.state.decide import Act
 from executor.state.events import Overlap
 from executor.status.reader import overlaps_of
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from executor.commands.live import Reporter
     from executor.engine.session import Session
+    from executor.forge.reconcile import ForgePatience
     from executor.state.budget import Wait
     from executor.state.decide import Decision
 
@@ -390,7 +390,11 @@ class Patience:
         self._session = session
         limits = session.policy.limits
         self._left = {"outage": limits.outage_wait_s, "": limits.wait_s}
-        self._forge = ForgePatience(session)
+        self._forge: ForgePatience | None = None
+        if session.remote is not None:
+            from executor.forge.reconcile import ForgePatience
+
+            self._forge = ForgePatience(session)
         self._rested: dict[str, tuple[Wait | None, float]] = {}
         session.resting.append(self._note)
 
@@ -401,7 +405,7 @@ class Patience:
     def wait(self, refs: Iterable[str]) -> bool:
         """Wait for an account or the forge; returns whether these issues then have something to do."""
         refs = list(refs)
-        return self._wait_for_account(refs) or self._forge.wait(refs)
+        return self._wait_for_account(refs) or (self._forge is not None and self._forge.wait(refs))
 
     def _wait_for_account(self, refs: Iterable[str]) -> bool:
         session, now = self._session, time.time()

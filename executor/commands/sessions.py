@@ -44,13 +44,16 @@ __all__ = [
     "CODES",
     "Declared",
     "RunRecords",
+    "announced",
     "declare_roadmaps",
     "leading",
+    "notified",
     "open_session",
     "recorded",
     "signals_heeded",
     "signals_raised",
     "traced",
+    "tracked",
 ]
 
 
@@ -167,6 +170,53 @@ def recorded(session: Session) -> Iterator[RunRecords]:
         records.end(code, _how(error), why)
         raise
     records.end(ExecutorError.exit_code, How.ERROR, "its tasks were not run")
+
+
+@contextmanager
+def announced(session: Session) -> Iterator[Callable[[], list[str]]]:
+    """Run the status command for each phase in the block, if the rules have one.
+
+    The block calls the function at its end: it waits briefly for pending calls, and returns the problems.
+    """
+    if not session.policy.status.command:
+        yield list
+        return
+    from executor.notify.phase_hook import announcing_phases
+
+    with announcing_phases(session) as teller:
+        yield teller.finish
+
+
+@contextmanager
+def notified(session: Session) -> Iterator[None]:
+    """Send notices about the session's runs in the block, if the rules have a channel.
+
+    Raises:
+        UsageError: a channel is unusable.
+    """
+    if not session.policy.notify:
+        yield
+        return
+    from executor.notify.queue import notifying
+
+    with notifying(session):
+        yield
+
+
+@contextmanager
+def tracked(session: Session) -> Iterator[Callable[[], list[str]]]:
+    """Keep the tracking files up to date in the block, if there are any.
+
+    The block calls the function at its end: it writes the files once more, and returns the problems.
+    """
+    milestones = session.compiled.loaded.milestones.values()
+    if not (session.policy.status.tracking or any(milestone.tracking for milestone in milestones)):
+        yield list
+        return
+    from executor.report.tracking import keep_tracking, tracking_kept
+
+    with tracking_kept(session):
+        yield lambda: keep_tracking(session)
 
 
 @contextmanager

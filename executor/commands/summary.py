@@ -25,11 +25,11 @@ from executor.git.refs import HANDOFFS, SETTLED, Move
 from executor.model.hints import counted
 from executor.process.files import local_time
 from executor.release.criteria import next_for
-from executor.release.release import notes_for_dependents
 from executor.state.decide import Act, Status
 from executor.state.events import AttemptBuilt, AttemptFailed, Landed, spend_of
 from executor.state.record import How
 from executor.status.estimate import moment
+from executor.status.milestone_status import unblocked_now
 from executor.status.progress import counts
 
 if TYPE_CHECKING:
@@ -91,10 +91,8 @@ def finish(request: Request, outcomes: Outcomes, received: list[int], records: R
 
 
 def settle(session: Session, problems: list[str]) -> list[str]:
-    """Write the tracking files and attest the landings; returns the problems outside of the work, each once."""
-    from executor.report.tracking import keep_tracking
-
-    lines = [*problems, *keep_tracking(session), *_attest(session), *unshared(session)]
+    """Attest the landings; returns the problems outside of the work, each once."""
+    lines = [*problems, *_attest(session), *unshared(session)]
     return lines + [message for run in session.runs() for message in run.messages]
 
 
@@ -387,7 +385,7 @@ def unblocked(request: Request) -> str:
     names = dict.fromkeys(word.partition(":")[2].partition("/")[0] for word in request.wanted)
     lines = []
     for name in [name for name in names if name not in refused]:
-        for other in notes_for_dependents(session.observer, name):
+        for other in unblocked_now(session.observer, name):
             title = session.compiled.milestone(other).title
             lines.append(f"{name} is complete: {other} ({safe(title)}) can go on: doit milestone:{other}\n")
     return "".join(dict.fromkeys(lines))

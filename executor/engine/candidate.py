@@ -22,10 +22,10 @@ from executor.git.diff import Change, parse_diff
 from executor.git.trailers import inert, landing_message, one_line
 from executor.model.collisions import twins_of
 from executor.model.milestone import commit_token, described, header
+from executor.model.paths import is_test_file
 from executor.process.files import write_atomic
 from executor.state.events import Selected
 from executor.state.model import PERMANENT, UNSPENT
-from executor.stop_rules.new_tests.rules import is_test_file
 from executor.stop_rules.view import outside
 
 if TYPE_CHECKING:

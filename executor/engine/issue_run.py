@@ -79,7 +79,7 @@ class IssueLife:
                 continue
             if decision.act is Act.REST:
                 self._run.ensure_receipts([self._issue.id])
-                if decision.status is Status.LANDED:
+                if decision.status is Status.LANDED and self._issue.id in self._run.view.steps:
                     self._session.plugins.workflow.forget(self._issue)
                 stop = self._issue.facts.state.stop
                 if decision.status is Status.REVIEW and stop is not None and stop.rule == QUESTION:

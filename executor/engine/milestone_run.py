@@ -49,7 +49,7 @@ from executor.state.events import (
     encode,
 )
 from executor.state.record import How, RunRecord, run_records
-from executor.status.kept import pause_of
+from executor.status.milestone_status import pause_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

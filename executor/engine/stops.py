@@ -33,7 +33,6 @@ from executor.state.events import BaseRed
 from executor.state.model import DONE_ALREADY, UNSANDBOXED, AttemptState
 from executor.status.estimate import expected_seconds
 from executor.stop_rules.evaluate import Hit, spec_problems
-from executor.stop_rules.new_tests.rules import UNREADABLE, Finding, examine
 from executor.stop_rules.test_evidence.weakened_tests import changed_tests
 
 if TYPE_CHECKING:
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from executor.model.rules import StopRule
     from executor.state.decide import Decision
     from executor.state.model import Attempt
+    from executor.stop_rules.new_tests.rules import Finding
 
 __all__ = ["Obstacle", "Stops", "find_obstacle", "record_obstacle"]
 
@@ -315,6 +315,8 @@ class Stops:
             new = store.blob(tree, file.path)
             if new is None or file.binary or not is_test(file.path):
                 continue
+            from executor.stop_rules.new_tests.rules import UNREADABLE, examine
+
             old = store.blob(base, file.path)
             with _PARSING:
                 findings = examine(file.path, _text(new), None if old is None else _text(old))

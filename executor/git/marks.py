@@ -1,6 +1,7 @@
 """Trailers of the commits below the executor's refs: steps, handoffs, pauses, local pull requests, decisions.
 
-`executor.git.trailers` encodes and decodes them. Add a key here first; keys of older commits stay readable.
+`executor.git.trailers` encodes and decodes them; the functions read them from a ref. Add a key here first; keys of
+older commits stay readable.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from executor.git.trailers import count, exact, flag, json_value, number, text, words
+from executor.git.trailers import count, decode, exact, flag, json_value, number, text, words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from executor.git.refs import Kept
 
 __all__ = [
     "AcceptedTrailers",
@@ -26,6 +29,9 @@ __all__ = [
     "ReleaseTrailers",
     "RevivedTrailers",
     "StepTrailers",
+    "answers_in",
+    "approved_in",
+    "branch_in",
 ]
 
 
@@ -192,3 +198,19 @@ class ApprovedTrailers:
     rule: str = text("Rule", "")
     tokens: tuple[str, ...] = words("Approved", ())
     approvals: tuple[Approval, ...] = json_value("Approvals", Approval.read, ())
+
+
+def answers_in(kept: Kept) -> tuple[Answer, ...]:
+    """Return the answers that a ref stores, oldest first."""
+    found = decode(AnswersTrailers, {"Answers": kept.trailers.get("Answers", "")})
+    return found.answers if found is not None else ()
+
+
+def approved_in(kept: Kept) -> ApprovedTrailers:
+    """Return the approvals that a ref stores."""
+    return decode(ApprovedTrailers, kept.trailers) or ApprovedTrailers()
+
+
+def branch_in(kept: Kept | None) -> BranchTrailers:
+    """Return the branch of a milestone that a ref stores."""
+    return (decode(BranchTrailers, kept.trailers) if kept is not None else None) or BranchTrailers()

@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["CLIKE", "flatten_ignores", "is_documentation", "is_test", "matches", "name_of", "suffix_of", "words_of"]
+__all__ = [
+    "CLIKE",
+    "flatten_ignores",
+    "is_documentation",
+    "is_test",
+    "is_test_file",
+    "matches",
+    "name_of",
+    "suffix_of",
+    "words_of",
+]
 
 
 CLIKE = frozenset(
@@ -65,6 +75,7 @@ _TEST_NAME = re.compile(
     r"test_.*\.py|.*_tests?\.py|tests?\.py|conftest\.py|.*[.\-_](test|spec|cy)\.[cm]?[jt]sx?|.*_test\.(go|exs|rb|dart|cc|cpp|rs)"
     r"|test_.*\.rb|.*_spec\.rb|.*(Tests?|IT|Spec)\.(java|kt|scala|groovy|cs|php|swift)|Test[A-Z].*\.(java|kt|php)"
 )
+_TEST_FILE = re.compile(r"(test_\w*|\w*_test|tests?)\.py")
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 
 
@@ -86,6 +97,11 @@ def is_test(path: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
+def is_test_file(path: str) -> bool:
+    """Return whether a path is that of a Python test file, by the names that pytest, unittest and Django collect."""
+    return _TEST_FILE.fullmatch(path.rpartition("/")[2]) is not None
+
+
 def _is_below_tests(folder: str) -> bool:
     return any(name.lower() in _TEST_FOLDERS for name in folder.split("/"))
 

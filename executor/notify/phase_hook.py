@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -90,7 +89,7 @@ class PhaseTeller:
     def hear(self, milestone: str, event: Record) -> None:
         """Process an event of a milestone; reports it if it starts a phase."""
         phase = phase_of(event)
-        if not phase or not self._rules.command or self._over.is_set():
+        if not phase or self._over.is_set():
             return
         ref = f"{milestone}/{event.key}" if event.key else milestone
         known = not event.key or ref in self._session.compiled.plan.nodes
@@ -105,25 +104,19 @@ class PhaseTeller:
             self._thread = threading.Thread(target=self._tell, name="status command", daemon=True)
             self._thread.start()
 
-    @property
-    def problems(self) -> list[str]:
-        """Problems, one sentence each."""
+    def finish(self) -> list[str]:
+        """Wait briefly for pending calls; returns the problems, one sentence each."""
+        if self._thread is not None:
+            self._heard.put(None)
+            self._thread.join(_PATIENCE * self._rules.timeout_s)
+            self._over.set()
+            if self._thread.is_alive():
+                self._failed["the run ended before every phase was reported"] = 1
+            self._thread = None
         return [
             f"the status command {self._rules.command[0]}: {why}" + (f" ({count} times)" if count > 1 else "")
             for why, count in self._failed.items()
         ]
-
-    def finish(self) -> None:
-        """Wait briefly for pending calls."""
-        if self._thread is None:
-            return
-        self._heard.put(None)
-        end = time.monotonic() + _PATIENCE * self._rules.timeout_s
-        self._thread.join(max(0.0, end - time.monotonic()))
-        self._over.set()
-        if self._thread.is_alive():
-            self._failed["the run ended before every phase was reported"] = 1
-        self._thread = None
 
     def _tell(self) -> None:
         while not self._over.is_set():

@@ -255,9 +255,6 @@ def notifying(session: Session) -> Iterator[None]:
         UsageError: a channel is unusable.
     """
     channels = session.policy.notify
-    if not channels:
-        yield
-        return
     require_channels(channels)
     listener = _Listener(session, Teller(channels, session.secrets, lambda text: _warn(session, text)))
     session.listeners.append(listener.heard)

@@ -36,14 +36,12 @@ from executor.state.events import (
     ReleaseIntended,
     ReleaseRefused,
 )
-from executor.status.milestone_status import unblocked_by
 
 if TYPE_CHECKING:
     from executor.checks.spec import FileProof
     from executor.engine.milestone_run import MilestoneRun
-    from executor.status.reader import Observer
 
-__all__ = ["ReleaseRun", "notes_for_dependents"]
+__all__ = ["ReleaseRun"]
 
 _MOST_RACES = 20
 
@@ -348,19 +346,6 @@ class ReleaseRun:
 
     def _base(self) -> str:
         return self._run.view.base.removeprefix("refs/heads/")
-
-
-def notes_for_dependents(observer: Observer, name: str) -> list[str]:
-    """Return milestones that a completed one blocked and that can start now."""
-    views = observer.views
-    complete = frozenset(
-        other
-        for other, view in views.items()
-        if all(observer.decision(f"{other}/{issue.id}").status is Status.LANDED for issue in view.milestone.issues)
-    )
-    if name not in complete:
-        return []
-    return unblocked_by(name, {other: view.milestone.needs for other, view in views.items()}, complete)
 
 
 def _not_asked(item: CommandProof | FileProof) -> Criterion:

@@ -14,6 +14,8 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from executor.git.marks import StepTrailers
+from executor.git.trailers import decode
 from executor.model.fingerprint import combined_key, digest
 from executor.model.workflow import GATE, TREE
 from executor.state.events import GateHeld, GateOpened, StepDone, StepFailed, StepStarted
@@ -22,6 +24,7 @@ from executor.state.model import AttemptState
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from executor.git.refs import Kept
     from executor.model.workflow import Gate, Step, Workflow
     from executor.state.model import IssueState
     from executor.state.record import Record
@@ -38,6 +41,8 @@ __all__ = [
     "forget_rounds",
     "pinned_base",
     "refused_at",
+    "step_in",
+    "step_trailers",
 ]
 
 
@@ -342,3 +347,39 @@ def _hold(state: IssueState, event: GateHeld) -> None:
 
 def _change(state: IssueState, name: str, /, **changes: object) -> None:
     state.steps[name] = replace(state.steps.get(name, StepState()), **changes)  # type: ignore[arg-type]  # named above
+
+
+def step_in(kept: Kept) -> StepRecord | None:
+    """Return the step result that a ref stores; None if its commit is of another form."""
+    found = decode(StepTrailers, kept.trailers)
+    if found is None:
+        return None
+    return StepRecord(
+        step=found.step,
+        commit=kept.commit,
+        key=found.key,
+        spec_key=found.spec_key,
+        revision=found.revision,
+        attempt=found.attempt,
+        base=found.base,
+        tree=found.tree,
+        files=found.files,
+        seconds=found.seconds,
+    )
+
+
+def step_trailers(record: StepRecord, milestone: str, issue: str) -> StepTrailers:
+    """Return the step result as trailers of its commit."""
+    return StepTrailers(
+        milestone=milestone,
+        issue=issue,
+        step=record.step,
+        key=record.key,
+        spec_key=record.spec_key,
+        revision=record.revision,
+        attempt=record.attempt,
+        base=record.base,
+        files=dict(record.files),
+        seconds=record.seconds,
+        tree=record.tree,
+    )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from executor.config.load_milestones import spec_text
 from executor.config.project import base_branch, base_names
-from executor.git.marks import AcceptedTrailers, RevivedTrailers
+from executor.git.marks import AcceptedTrailers, RevivedTrailers, answers_in, approved_in, branch_in
 from executor.git.refs import (
     ACCEPTED,
     AHEAD,
@@ -36,8 +36,9 @@ from executor.state import segments
 from executor.state.blockers import blockers_of
 from executor.state.fold import fold, with_git_attempts
 from executor.state.model import QUESTION, UNKNOWN_AGENT, Attempt, AttemptState
-from executor.status.kept import PAUSED, answers_in, approved_in, branch_in, pause_in, step_in
+from executor.state.steps import step_in
 from executor.status.location import Histories, recognised
+from executor.status.milestone_status import PAUSED, pause_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -10,15 +10,32 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from executor.git.marks import PausedTrailers
+from executor.git.trailers import decode
 from executor.process.files import local_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from executor.git.refs import Kept, Refs
     from executor.git.trailers import Released
+    from executor.status.reader import Observer
 
-__all__ = ["MilestoneFacts", "MilestoneStatus", "Pause", "Standing", "standing", "unblocked_by"]
+__all__ = [
+    "PAUSED",
+    "MilestoneFacts",
+    "MilestoneStatus",
+    "Pause",
+    "Standing",
+    "pause_in",
+    "pause_of",
+    "standing",
+    "unblocked_by",
+    "unblocked_now",
+]
 
+PAUSED = "refs/executor/paused"
+"""Paused milestones: `<milestone>` below this."""
 _RESTING = frozenset({"blocked", "review", "skipped", "failed"})
 """Issues with these statuses are advanced by a person or another issue, not by a run."""
 
@@ -122,6 +139,21 @@ def _incomplete(facts: MilestoneFacts) -> Standing:
     return Standing(MilestoneStatus.IN_PROGRESS, f"{facts.landed} of {facts.total} landed", run)
 
 
+def unblocked_now(observer: Observer, name: str) -> list[str]:
+    """Return milestones that a completed one blocked and that can start now."""
+    from executor.state.decide import Status
+
+    views = observer.views
+    complete = frozenset(
+        other
+        for other, view in views.items()
+        if all(observer.decision(f"{other}/{issue.id}").status is Status.LANDED for issue in view.milestone.issues)
+    )
+    if name not in complete:
+        return []
+    return unblocked_by(name, {other: view.milestone.needs for other, view in views.items()}, complete)
+
+
 def unblocked_by(done: str, needs: Mapping[str, Sequence[str]], complete: frozenset[str]) -> list[str]:
     """Return incomplete milestones that need `done` and whose needs are now all complete, in the order given."""
     return [
@@ -144,3 +176,15 @@ def _stuck(facts: MilestoneFacts) -> str:
 
 def _some(items: Sequence[str]) -> str:
     return ", ".join(items[:5]) + (f" and {len(items) - 5} more" if len(items) > 5 else "")  # noqa: PLR2004
+
+
+def pause_of(refs: Refs, milestone: str) -> Pause | None:
+    """Return the pause of a milestone; None if it is not paused."""
+    name = f"{PAUSED}/{milestone}"
+    return next(map(pause_in, refs.kept(name)), None) if refs.tip(name) is not None else None
+
+
+def pause_in(kept: Kept) -> Pause:
+    """Return the pause that a ref below `PAUSED` stores."""
+    found = decode(PausedTrailers, kept.trailers) or PausedTrailers()
+    return Pause(found.since, found.reason)

@@ -27,10 +27,10 @@ from executor.git.marks import HandoffTrailers
 from executor.git.refs import HANDOFFS, STEPS, Move
 from executor.git.trailers import encode
 from executor.model.milestone import Claim, FileCheck, RunCheck
+from executor.model.paths import is_test_file
 from executor.model.schema import file_faults
 from executor.model.workflow import TREE
 from executor.process.files import HANDOFF, left_file
-from executor.stop_rules.new_tests.rules import is_test_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

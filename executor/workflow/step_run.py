@@ -33,9 +33,9 @@ from executor.state.steps import (
     pinned_base,
     refused_at,
     step_key,
+    step_trailers,
     tree_before,
 )
-from executor.status.kept import step_trailers
 from executor.workflow.contract import contract_of, contract_text, readable_paths, write_self_check
 from executor.workflow.outputs import criteria_texts, left_by
 

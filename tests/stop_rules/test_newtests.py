@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executor.stop_rules.new_tests.rules import Finding, examine, is_test_file
+from executor.model.paths import is_test_file
+from executor.stop_rules.new_tests.rules import Finding, examine
 
 WRONG: dict[str, tuple[str, str]] = {}
 RIGHT: dict[str, str] = {}

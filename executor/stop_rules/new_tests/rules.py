@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from executor.stop_rules.new_tests.external_access import Surroundings
     from executor.stop_rules.new_tests.syntax import Facts, Module, Unit
 
-__all__ = ["UNREADABLE", "Finding", "asserts", "examine", "is_test_file"]
+__all__ = ["UNREADABLE", "Finding", "asserts", "examine"]
 
 UNREADABLE = "the file cannot be read"
 """Start of the finding about a file that is not valid Python; a syntax check reports details."""
@@ -263,7 +263,6 @@ def _same(left: ast.expr, right: ast.expr) -> bool:
     return sum(1 for _ in ast.walk(left)) == sum(1 for _ in ast.walk(right))
 
 
-_TEST_FILE = re.compile(r"(test_\w*|\w*_test|tests?)\.py")
 _UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
@@ -282,11 +281,6 @@ class Finding:
     score: int
     file: str
     line: int
-
-
-def is_test_file(path: str) -> bool:
-    """Return whether a path is that of a Python test file, by the names that pytest, unittest and Django collect."""
-    return _TEST_FILE.fullmatch(path.rpartition("/")[2]) is not None
 
 
 def examine(path: str, source: str, old: str | None = None) -> list[Finding]:
