@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from executor.checks.setup import TreeSetup
     from executor.checks.spec import CommandProof
     from executor.checks.verdicts import Verdicts
+    from executor.environments.environment import TreeEnvironment
     from executor.git.worktrees import Slot
     from executor.sandbox.policy import RunContext, Sandboxing
 
@@ -115,14 +116,12 @@ class CheckRunner:
         Raises:
             InterruptedRunError: the run is being stopped.
         """
-        key = item.verdict_key(files)
+        key, seen = item.verdict_key(files), self._inputs_of(tree, item)
         conditions = self.check_conditions(item)
-        seen = self._inputs_of(tree, item)
         known = self._known(seen, key, item, conditions)
         if known is not None:
             return known
-        compared = item.named and item.wants_report and bool(base) and not item.changed_only
-        before = self._base_report(item, base, tree, log) if compared else None
+        before = self._base_report(item, base, tree, log)
         with self.verdicts.alone(seen, key):
             known = self._known(seen, key, item, conditions)
             if known is not None:
@@ -136,8 +135,7 @@ class CheckRunner:
             shared = self.verdicts.shared() if item.shareable and not (sabotaged or self._force) else None
             if shared is None:
                 return prove()
-            asked = Asked(seen, key, item, conditions, issue)
-            return shared.verdict(self.context, asked, prove)
+            return shared.verdict(self.context, Asked(seen, key, item, conditions, issue), prove)
 
     def result_of(
         self, tree: str, item: CommandProof, argv: tuple[str, ...], *, declared: Sequence[str], log: Path
@@ -162,23 +160,8 @@ class CheckRunner:
                 environment = self.setup.make_ready(slot, slot.check, log.parent, judging=True)
             except Unready as problem:
                 return Made("", str(problem))
-            folder = slot.check.folder
-            env = environment.environment(child_environment((), dict(item.env), folder))
-            argv = environment.command(argv)
-            if item.sandboxed:
-                shown = [*item.readable, *environment.shown]
-                argv = self.sandboxing.wrap(argv, tree=folder, env=env, readable=shown, network=item.network)
-            ended = context.supervisor.run(
-                Command(
-                    argv=argv,
-                    cwd=slot.check.start,
-                    env=env,
-                    log=log,
-                    timeout=item.timeout,
-                    output_cap=context.policy.limits.output_cap_bytes,
-                    secrets=context.secrets,
-                )
-            )
+            env = environment.environment(child_environment((), dict(item.env), slot.check.folder))
+            ended = self.child(argv, item, slot, environment, env, log, boxed=item.sandboxed)
             if ended.reason in {"stopped", "lost"}:
                 raise InterruptedRunError(f"{item.name} was interrupted", 130)
             try:
@@ -186,6 +169,37 @@ class CheckRunner:
             except ImportRefusedError as problem:
                 return Made("", str(problem))
             return Made(made, "" if ended.ok else ended.describe())
+
+    def child(
+        self,
+        argv: tuple[str, ...],
+        item: CommandProof,
+        slot: Slot,
+        environment: TreeEnvironment,
+        env: dict[str, str],
+        log: Path,
+        *,
+        boxed: bool,
+        timeout: float | None = None,
+        writable: Sequence[Path] = (),
+    ) -> Ended:
+        """Run a command of a check in a clean checkout, in the sandbox if it is `boxed`."""
+        argv = environment.command(argv)
+        if boxed:
+            shown, network = [*item.readable, *environment.shown], item.network
+            argv = self.sandboxing.wrap(
+                argv, tree=slot.check.folder, env=env, writable=writable, readable=shown, network=network
+            )
+        command = Command(
+            argv=argv,
+            cwd=slot.check.start,
+            env=env,
+            log=log,
+            timeout=item.timeout if timeout is None else timeout,
+            output_cap=self.context.policy.limits.output_cap_bytes,
+            secrets=self.context.secrets,
+        )
+        return self.context.supervisor.run(command)
 
     def _inputs_of(self, tree: str, item: CommandProof) -> str:
         """What a verdict is kept for: the tree, or a fingerprint of those of its files that the check depends on."""
@@ -241,7 +255,9 @@ class CheckRunner:
         return item.sandboxed and self.sandboxing.judges()
 
     def _base_report(self, item: CommandProof, base: str, tree: str, log: Path) -> Report | None:
-        if base == tree:
+        """Return the report of a check on the base; None if its result is not compared."""
+        compared = item.named and item.wants_report and bool(base) and not item.changed_only
+        if not compared or base == tree:
             return None
         return self.report_of(self.verdict_on(base, item, log=log.with_name(f"base-{log.name}")))
 
@@ -271,8 +287,8 @@ class _Trial:
         log: Path,
         conditions: dict[str, str],
     ) -> None:
-        self._checks, self._tree, self._item, self._slot = checks, tree, item, slot
-        self._context = checks.context
+        self._checks, self._context = checks, checks.context
+        self._tree, self._item, self._slot = tree, item, slot
         self._files, self._issue, self._log = files, issue, log
         # a prefix such as `docker run -v {tree}:{tree}` runs in a place that has only the tree
         self._out = slot.check.folder / _REPORT_IN_TREE if item.prefix else slot.scratch.with_name("report")
@@ -290,8 +306,7 @@ class _Trial:
         verdicts = self._checks.verdicts
         first = verdict = self._once(base, sabotaged=quiet)
         # a test that is known to be flaky is tried once more
-        retries = self._item.retries or int(verdicts.only_flaky(key, first))
-        for _ in range(retries):
+        for _ in range(self._item.retries or int(verdicts.only_flaky(key, first))):
             if verdict.ok:
                 break
             verdict = self._once(base, sabotaged=quiet)
@@ -422,29 +437,14 @@ class _Trial:
             "EXECUTOR_ISSUE": self._issue,
             "EXECUTOR_SLOT": str(self._slot.number),
         }
-        folder = self._slot.check.folder
-        env = self._environment.environment(child_environment((), given, folder))
+        env = self._environment.environment(child_environment((), given, self._slot.check.folder))
         if not part and (self._slot.check.start / "go.mod").is_file():  # `go test` names its tests only when asked to
             env = {**env, "GOFLAGS": f"{env.get('GOFLAGS', '')} -v".strip()}
         if not part and _PLAIN_RSPEC.fullmatch(shlex.join(argv)):  # the same for `rspec`, if it has no format
             env = {**env, "SPEC_OPTS": f"{env.get('SPEC_OPTS', '')} --format documentation".strip()}
-        argv = self._environment.command(argv)
-        if self._boxed:
-            shown, network = [*self._item.readable, *self._environment.shown], self._item.network
-            argv = self._checks.sandboxing.wrap(
-                argv, tree=folder, env=env, writable=[self._out], readable=shown, network=network
-            )
-        ended = self._context.supervisor.run(
-            Command(
-                argv=argv,
-                cwd=self._slot.check.start,
-                env=env,
-                log=self._log.with_suffix(f".{part}.log") if part else self._log,
-                timeout=timeout,
-                output_cap=self._context.policy.limits.output_cap_bytes,
-                secrets=self._context.secrets,
-            )
-        )
+        where = self._item, self._slot, self._environment, env
+        log, out = self._log.with_suffix(f".{part}.log") if part else self._log, [self._out]
+        ended = self._checks.child(argv, *where, log, boxed=self._boxed, timeout=timeout, writable=out)
         if ended.reason in {"stopped", "lost"} and part != "after":
             raise InterruptedRunError(f"the check {self._item.name} was interrupted", 130)
         return ended

@@ -356,39 +356,38 @@ class Attempts:
 
 def keep_candidate(work: Work, tree: str, seconds: float) -> None:
     """Create the candidate commit under its ref and record it; fail if it has nothing to land."""
-    run = work.run
-    issue = run.issue(work.ref)
+    run, owner = work.run, IssueRun(work.run, work.ref)
     _record_tree(work, tree, seconds)
-    attempt = run.view.states[issue.id].attempts[work.number]
-    tree, secrets = ChangeRules(IssueRun(run, work.ref)).without_secrets(work.base_tree, tree)
+    attempt = run.view.states[run.issue(work.ref).id].attempts[work.number]
+    tree, secrets = ChangeRules(owner).without_secrets(work.base_tree, tree)
     if secrets:
         _refuse_secrets(work, tree, secrets, seconds)
         return
     change = change_of(work, tree)
-    if change.files and not ChangeRules(IssueRun(run, work.ref)).hits_of(
-        attempt, change, tree
-    ):  # until then nothing of it is run
-        mended = IssueRun(run, work.ref).verifier.repaired(Candidate(tree, work.base_tree, change), work.logs)
+    if change.files and not ChangeRules(owner).hits_of(attempt, change, tree):  # until then nothing of it is run
+        mended = owner.verifier.repaired(Candidate(tree, work.base_tree, change), work.logs)
         if mended != tree:
             tree, change = mended, change_of(work, mended)
     problem = entry_problem(run.store, tree, change)
-    if problem is not None:
-        failure = Failure("import", problem, tree=work.base_tree)
-        Attempts(IssueRun(run, work.ref)).fail(work.number, failure, seconds=seconds, cost=work.cost())
-        return
+    failure = Failure("import", problem, tree=work.base_tree) if problem is not None else None
+    if failure is None and not change.files and not may_be_empty(work):
+        failure = Failure("empty", "the agent ended without an error but changed nothing", tail(work.log), tree)
+    if failure is not None:
+        Attempts(owner).fail(work.number, failure, seconds=seconds, cost=work.cost())
+    else:
+        _record_candidate(work, attempt, tree, change, seconds)
+
+
+def _record_candidate(work: Work, attempt: Attempt, tree: str, change: Change, seconds: float) -> None:
+    run, issue = work.run, work.run.issue(work.ref)
     trailers = _trailers(work, change, run.pull_number(issue.id, work.revision))
-    if not change.files and not may_be_empty(work):
-        reason = "the agent ended without an error but changed nothing"
-        failure = Failure("empty", reason, tail(work.log), tree)
-        Attempts(IssueRun(run, work.ref)).fail(work.number, failure, seconds=seconds, cost=work.cost())
-        return
     note = "" if change.files else f"Revision {work.revision} needed no change: the landed work satisfies the spec."
     notes = notes_in(work.report)
     message = result_message(IssueRun(run, work.ref), change, trailers, agent=work.agent.name, notes=notes, note=note)
     store = run.session.store
     commit = store.signed(store.commit(tree, [attempt.base], message, run.session.identity, attempt.when))
-    name = attempt_ref(run.name, issue.id, work.number)
-    run.session.refs.move([Move(name, None, commit)], f"attempt {work.number}")
+    move = Move(attempt_ref(run.name, issue.id, work.number), None, commit)
+    run.session.refs.move([move], f"attempt {work.number}")
     event = AttemptBuilt(
         attempt=work.number,
         commit=commit,

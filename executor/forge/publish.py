@@ -169,18 +169,7 @@ class Publication:
             merged = new.state == "merged"
             if merged:
                 self.tell_states()  # nothing looks at it again once this is on record
-            event = PullChanged(
-                number=new.number,
-                state=new.state,
-                url=new.url,
-                head=new.head,
-                commit=new.commit,
-                waits=new.waits,
-                reason=new.reason,
-                attempt=new.attempt,
-                base=new.base,
-            )
-            self._run.record(event, issue)
+            self._run.record(_event_of(new), issue)
             if not merged:
                 self.tell_states()
 
@@ -421,6 +410,20 @@ class RemoteBranch:
             raise ForgeUnavailableError(f"{self._run.milestone.branch} was moved here at the same moment; run again")
         view.tip = before
         self._run.took_over(theirs)
+
+
+def _event_of(pull: Pull) -> PullChanged:
+    return PullChanged(
+        number=pull.number,
+        state=pull.state,
+        url=pull.url,
+        head=pull.head,
+        commit=pull.commit,
+        waits=pull.waits,
+        reason=pull.reason,
+        attempt=pull.attempt,
+        base=pull.base,
+    )
 
 
 def landed_attempt(built: Sequence[Attempt], result_key: str, shown: int) -> Attempt:

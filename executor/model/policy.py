@@ -34,7 +34,7 @@ from executor.model.validation import declared, named, single
 from executor.model.workflow import DIRECT, Workflow, read_workflow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from executor.model.milestone import Issue
 
@@ -153,16 +153,12 @@ def read_policy(value: _Rules, place: str) -> tuple[Policy | None, list[Fault]]:
     stops = named(value, "stops", "stop", StopRule, place, faults)
     notify = named(value, "notify", "notify", Channel, place, faults)
     runners = named(value, "runners", "runner", Runner, place, faults)
-    faults += _faults_within(place, agents, checks, stops, notify)
-    faults += _runner_faults(runners, checks, routes, place)
-    faults += _travel_faults(routes, setup, environments, f"{place}/routes.toml")
+    faults += _table_faults(place, agents, checks, routes, stops, notify, runners, setup, environments)
     workflows = _workflows(value, f"{place}/{WORKFLOWS}", faults)
-    if not any(fault.file == f"{place}/routes.toml" for fault in faults):
-        faults += _route_faults(routes, value, f"{place}/routes.toml")
+    faults += _route_faults(routes, value, f"{place}/routes.toml", faults)
     if faults or limits is None or forge is None or setup is None or status is None or landing is None:
         return None, faults
-    assert environments is not None  # noqa: S101 - it is only missing where it has faults
-    assert verdicts is not None  # noqa: S101 - as above
+    assert environments is not None and verdicts is not None  # noqa: PT018, S101 - only missing where they have faults
     return Policy(
         agents=agents,
         checks=checks,
@@ -193,7 +189,11 @@ def _documents(value: _Rules) -> dict[str, Mapping[str, Any]]:
     return {DIRECT: {}, **value.get(WORKFLOWS, {})}
 
 
-def _route_faults(routes: Mapping[str, Route], value: _Rules, file: str) -> Iterator[Fault]:
+def _route_faults(routes: Mapping[str, Route], value: _Rules, file: str, before: Sequence[Fault]) -> list[Fault]:
+    """Return the names in routes that nothing has; none while a route has other faults."""
+    if any(fault.file == file for fault in before):
+        return []
+    faults: list[Fault] = []
     agents, checks = declared(value, "agents", "agent"), declared(value, "checks", "check")
     workflows = _documents(value)
     known_agents, known_checks, known_workflows = Known(agents), Known(checks), Known(workflows)
@@ -203,14 +203,15 @@ def _route_faults(routes: Mapping[str, Route], value: _Rules, file: str) -> Iter
         for key, agent in asked:
             if agent not in agents:
                 hint = known_agents.advice(agent, "agents")
-                yield Fault(file, f"route.{name}.{key}", f"unknown agent {quoted(agent)}{hint}")
+                faults.append(Fault(file, f"route.{name}.{key}", f"unknown agent {quoted(agent)}{hint}"))
         if route.workflow not in workflows:
             hint = known_workflows.advice(route.workflow, "workflows")
-            yield Fault(file, f"route.{name}.workflow", f"unknown workflow {quoted(route.workflow)}{hint}")
+            faults.append(Fault(file, f"route.{name}.workflow", f"unknown workflow {quoted(route.workflow)}{hint}"))
         for check in route.checks:
             if check not in checks:
                 hint = known_checks.advice(check, "checks")
-                yield Fault(file, f"route.{name}.checks", f"unknown check {quoted(check)}{hint}")
+                faults.append(Fault(file, f"route.{name}.checks", f"unknown check {quoted(check)}{hint}"))
+    return faults
 
 
 def _runner_faults(
@@ -245,18 +246,24 @@ def _travel_faults(
             yield Fault(file, f"route.{name}.runner", f"expected no runner beside {kept[0]}: its files do not travel")
 
 
-def _faults_within(
+def _table_faults(
     place: str,
     agents: Mapping[str, Agent],
     checks: Mapping[str, Check],
+    routes: Mapping[str, Route],
     stops: Mapping[str, StopRule],
     channels: Mapping[str, Channel],
+    runners: Mapping[str, Runner],
+    setup: SetupRules | None,
+    environments: EnvironmentRules | None,
 ) -> Iterator[Fault]:
-    """Yield the faults that one table has by itself, whatever the other files say."""
+    """Yield the faults that valid tables have: values that do not fit each other, and names that nothing has."""
     yield from _channel_faults(channels, f"{place}/notify.toml")
     yield from _stop_faults(stops, f"{place}/stops.toml")
     yield from _agent_faults(agents, f"{place}/agents.toml")
     yield from _check_faults(checks, f"{place}/checks.toml")
+    yield from _runner_faults(runners, checks, routes, place)
+    yield from _travel_faults(routes, setup, environments, f"{place}/routes.toml")
 
 
 def _channel_faults(channels: Mapping[str, Channel], file: str) -> Iterator[Fault]:

@@ -275,17 +275,18 @@ def _timeline(report: MilestoneReport) -> _TimeLine:
         )
         if lane < _ROWS
     ]
-    first, last = (
-        local_time(datetime.fromtimestamp(moment, UTC).isoformat()) for moment in (pieces[0].begin, pieces[-1].end)
-    )
     return _TimeLine(
         bars,
         1 + max(lane for lane in lanes if lane < _ROWS),
         list(issues.values()) if labelled else [],
         _ticks(pieces),
         [round(piece.x - _CUT * _WIDTH / 2, 1) for piece in pieces[1:]],
-        (first, last),
+        (_moment(pieces[0].begin), _moment(pieces[-1].end)),
     )
+
+
+def _moment(seconds: float) -> str:
+    return local_time(datetime.fromtimestamp(seconds, UTC).isoformat())
 
 
 def _overlap(known: Sequence[tuple[IssueReport, object, float, float]], spans: Sequence[tuple[float, float]]) -> bool:

@@ -165,7 +165,6 @@ def picture_of(
     rows = [_row(observer, ref, item, working.get(ref, ())) for ref, item in decisions.items()]
     runs = run_records(events, alive)
     run = next((item for item in runs if item.run == alive), runs[-1] if runs else None)
-    going = _going_on(observer, refs, working)
     return Picture(
         at=at,
         milestone=name,
@@ -175,7 +174,7 @@ def picture_of(
         percent=observer.percent(name, {row.ref: _part(observer, row) for row in rows}),
         rows=tuple(rows),
         working=tuple(sorted((item for own in working.values() for item in own), key=_place)),
-        phases=observer.shown_phases(name, going),
+        phases=observer.shown_phases(name, _going_on(observer, refs, working)),
         run=run,
         end=_end(observer, decisions, working, events, workers or _workers(events, alive)) if alive else None,
         cost_usd=sum(_cost(event) for event in events if run is not None and event.run == run.run),

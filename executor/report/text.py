@@ -248,15 +248,11 @@ def _xml(text: str) -> str:
 
 def sentence_of(record: Record) -> str:
     """Describe a record in one sentence; for a kind without a sentence, by kind and reason."""
-    sentence = _sentence(record.event)
+    sentence = _sentence_of_run(record.event) or _sentence_of_issue(record.event)
     if sentence:
         return sentence
     reason = record.data.get("reason")
     return record.kind.replace("-", " ") + (f": {reason}" if isinstance(reason, str) and reason else "")
-
-
-def _sentence(event: Event) -> str:
-    return _sentence_of_run(event) or _sentence_of_issue(event)
 
 
 def _sentence_of_run(event: Event) -> str:  # noqa: PLR0911  (a table of sentences)
@@ -279,7 +275,7 @@ def _sentence_of_run(event: Event) -> str:  # noqa: PLR0911  (a table of sentenc
     return ""
 
 
-def _sentence_of_issue(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912  (a table of sentences)
+def _sentence_of_attempt(event: Event) -> str:
     match event:
         case AttemptStarted():
             return f"attempt {event.attempt} by {event.agent or 'an agent'}"
@@ -290,6 +286,11 @@ def _sentence_of_issue(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912  (a
             return f"attempt {event.attempt} failed: {event.reason}"
         case AttemptInterrupted():
             return f"attempt {event.attempt} was interrupted"
+    return ""
+
+
+def _sentence_of_issue(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912  (a table of sentences)
+    match event:
         case Checked():
             return f"{event.check} {'passed' if event.ok else 'failed'} in {event.seconds:.1f} s"
         case Selected():
@@ -313,9 +314,7 @@ def _sentence_of_issue(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912  (a
         case Collision():
             return f"conflicts with {event.other} in {', '.join(event.paths)}"
         case Regenerated():
-            return f"`{event.command}` wrote {', '.join(event.paths)} again" + (
-                f": {event.reason}" * bool(event.reason)
-            )
+            return f"`{event.command}` wrote {', '.join(event.paths)} again{f': {event.reason}' * bool(event.reason)}"
         case LandingIntended():
             return f"lands as {event.commit[:10]}"
         case Landed():
@@ -326,7 +325,7 @@ def _sentence_of_issue(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912  (a
             return f"verification failed: {event.reason}"
         case Stopped():
             return f"stopped by {event.rule}: {event.reason}"
-    return ""
+    return _sentence_of_attempt(event)
 
 
 _MOST = 20

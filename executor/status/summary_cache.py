@@ -247,6 +247,14 @@ def _is_tidy(view: MilestoneView) -> bool:
     return not any(pull is not None and pull.number and pull.state in {"draft", "open"} for pull in pulls)
 
 
+def _is_pushed(observer: Observer, view: MilestoneView) -> bool:
+    """Return whether a run would have nothing to push, to attest or to take over from the forge."""
+    policy = observer.compiled.policy
+    settled = not policy.settles or view.settled == view.tip
+    on_remote = not policy.forge.pushes_to or (view.remote_tip == view.tip and _is_tidy(view))
+    return not view.ahead and settled and on_remote
+
+
 def _milestone(observer: Observer, name: str, rows: list[IssueRow]) -> KeptMilestone:
     from executor.status.progress import Part
 
@@ -275,9 +283,7 @@ def _milestone(observer: Observer, name: str, rows: list[IssueRow]) -> KeptMiles
         "release": [release.commit, release.tip] if release is not None else None,
         "current": view.release_current,
         "delivered": observer.delivered(name),
-        "pushed": not view.ahead
-        and (view.settled == view.tip or not observer.compiled.policy.settles)
-        and (not observer.compiled.policy.forge.pushes_to or (view.remote_tip == view.tip and _is_tidy(view))),
+        "pushed": _is_pushed(observer, view),
         "removed": [
             {"id": issue, "commit": landing.commit, "revision": landing.trailers.revision}
             for issue, landing in view.removed.items()

@@ -94,39 +94,13 @@ class EvoClaw:
         """Return the milestone of a workspace, whose milestones become issues."""
         reading = Reading(source)
         rows = _table(source, "milestones.csv", reading)
-        chosen = {
-            line.strip() for line in (source.beside("selected_milestone_ids.txt") or "").split("\n") if line.strip()
-        }
-        weak = 0
-        needs: dict[str, list[str]] = {}
-        for name in ("dependencies.csv", "additional_dependencies.csv"):
-            for _, row in _table(source, name, reading) if name in source.files else ():
-                if "weak" in " ".join(row.values()).casefold():
-                    weak += 1
-                more = {key: value for key, value in row.items() if key not in _EDGE and value.strip()}
-                if more:
-                    said = ", ".join(f"{key}: {value}" for key, value in more.items())
-                    reading.notes.append(Note(0, f"not taken over: {said}", f"not taken over: {', '.join(more)}", name))
-                needs.setdefault(row.get("target_id", ""), []).append(row.get("source_id", ""))
-        if weak:
-            reading.notes.append(
-                Note(0, f"{weak} weak dependencies were taken like strong ones", file="dependencies.csv")
-            )
-        ungraded = {
-            line.strip() for line in (source.beside("non-graded_milestone_ids.txt") or "").split("\n") if line.strip()
-        }
+        chosen = _ids(source, "selected_milestone_ids.txt")
+        ungraded = _ids(source, "non-graded_milestone_ids.txt")
+        needs = _edges(source, reading, {row.get("id", "").strip() for _, row in rows})
         if ungraded:
             reading.notes.append(
                 Note(0, f"milestones that are not graded are issues like the others: {', '.join(sorted(ungraded))}")
             )
-        known = {row.get("id", "").strip() for _, row in rows}
-        strange = sorted(
-            {name for target, sources in needs.items() for name in (target, *sources) if name not in known}
-        )
-        if strange:
-            text = f"dependencies of milestones that milestones.csv does not have were left out: {', '.join(strange)}"
-            reading.notes.append(Note(0, text, file="dependencies.csv"))
-        needs = {target: [name for name in sources if name in known] for target, sources in needs.items()}
         for line, row in rows:
             name = row.get("id", "").strip()
             if chosen and name not in chosen:
@@ -142,6 +116,31 @@ class EvoClaw:
                 continue
             _work(name, row, line, [need for need in needs.get(name, ()) if need], source, reading)
         return draft_of(reading, slug(source.folder, 60), "", {})
+
+
+def _ids(source: Source, name: str) -> set[str]:
+    return {line.strip() for line in (source.beside(name) or "").split("\n") if line.strip()}
+
+
+def _edges(source: Source, reading: Reading, known: set[str]) -> dict[str, list[str]]:
+    """Return the needs of each milestone; keys that mean nothing here and unknown milestones are noted."""
+    weak = 0
+    needs: dict[str, list[str]] = {}
+    for name in ("dependencies.csv", "additional_dependencies.csv"):
+        for _, row in _table(source, name, reading) if name in source.files else ():
+            weak += "weak" in " ".join(row.values()).casefold()
+            more = {key: value for key, value in row.items() if key not in _EDGE and value.strip()}
+            if more:
+                said = ", ".join(f"{key}: {value}" for key, value in more.items())
+                reading.notes.append(Note(0, f"not taken over: {said}", f"not taken over: {', '.join(more)}", name))
+            needs.setdefault(row.get("target_id", ""), []).append(row.get("source_id", ""))
+    if weak:
+        reading.notes.append(Note(0, f"{weak} weak dependencies were taken like strong ones", file="dependencies.csv"))
+    strange = sorted({name for target, sources in needs.items() for name in (target, *sources) if name not in known})
+    if strange:
+        text = f"dependencies of milestones that milestones.csv does not have were left out: {', '.join(strange)}"
+        reading.notes.append(Note(0, text, file="dependencies.csv"))
+    return {target: [name for name in sources if name in known] for target, sources in needs.items()}
 
 
 def _table(source: Source, name: str, reading: Reading) -> list[tuple[int, dict[str, str]]]:

@@ -19,7 +19,7 @@ from executor.report.exports import OWN_COLUMNS, OWN_FORMAT
 from executor.report.text import cell_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 from executor.importers.formats.records import NAMES, Reading, draft_of, issue_of, parsed, take_record
 
@@ -237,32 +237,7 @@ def _own(source: Source, root: Node) -> Draft:
     A branch that follows from id and title is omitted: with another id it would be that of another milestone.
     """
     value = root.plain()
-    faults = []
-    head = value.get("milestone") or {}
-    rows = value.get("issues") or []
-    phases = value.get("phases") or []
-    for key, item, kind in (("milestone", head, dict), ("issues", rows, list), ("phases", phases, list)):
-        if not isinstance(item, kind):
-            node = root.get(key)
-            faults.append(
-                Fault(
-                    source.name,
-                    f"line {node.line if node else 1}",
-                    f"{key}: expected a {'table' if kind is dict else 'list'}, found {found_text(item)}",
-                )
-            )
-    if not faults:
-        for key, items in (("issues", rows), ("phases", phases)):
-            faults += [
-                Fault(
-                    source.name,
-                    f"line {place.line}",
-                    f"{place.path}: expected a table, found {found_text(place.plain())}",
-                )
-                for place in root.rows(key)
-                if place.keys is None
-            ]
-            del items
+    faults = _misplaced(source, root, value)
     if faults:
         return Draft("", "", faults=tuple(faults))
     left = {"text", "status", "reason", "commit", "id", "title"}
@@ -274,9 +249,28 @@ def _own(source: Source, root: Node) -> Draft:
             0,
             {key: item for key, item in row.items() if key not in left and item is not None},
         )
-        for row in rows
+        for row in value.get("issues") or []
     ]
     return with_head(Draft("", "", issues=tuple(issues)), own_head(value))
+
+
+def _misplaced(source: Source, root: Node, value: Mapping[str, Any]) -> list[Fault]:
+    """Return the parts of an export of ours that are no tables or lists of tables, although they should be."""
+    faults = []
+    for key, kind in (("milestone", dict), ("issues", list), ("phases", list)):
+        item = value.get(key) or kind()
+        if not isinstance(item, kind):
+            node = root.get(key)
+            word = "table" if kind is dict else "list"
+            text = f"{key}: expected a {word}, found {found_text(item)}"
+            faults.append(Fault(source.name, f"line {node.line if node else 1}", text))
+    if faults:
+        return faults
+    rows = [place for key in ("issues", "phases") for place in root.rows(key) if place.keys is None]
+    return [
+        Fault(source.name, f"line {row.line}", f"{row.path}: expected a table, found {found_text(row.plain())}")
+        for row in rows
+    ]
 
 
 def own_head(value: object) -> Draft:

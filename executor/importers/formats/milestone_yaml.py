@@ -279,6 +279,19 @@ class Bmad:
         return draft_of(reading, slug(project) or "sprint", project, {})
 
 
+def _story(key: str, place: str, reading: Reading) -> str | None:
+    """Return the text of a story file at the declared place or beside the status file; None without one."""
+    folder = place.removeprefix("{project-root}/").rstrip("/")
+    text = reading.source.read(f"{folder}/{key}.md") if folder else None
+    if text is not None:
+        return text
+    if folder and not reading.source.place.startswith(folder):
+        reading.notes.append(
+            Note(0, f"story_location {place} has not all story files; those beside the file were read")
+        )
+    return reading.source.beside(f"{key}.md")
+
+
 def _sprint_line(key: str, node: Node, place: str, reading: Reading) -> None:
     status = node.word()
     if re.fullmatch(r"(?:\w+-)?epic-[\w.]+|.+-retrospective", key):
@@ -291,13 +304,7 @@ def _sprint_line(key: str, node: Node, place: str, reading: Reading) -> None:
     done, hold, gone = standing(reading, name, status, node.line)
     if gone:
         return
-    folder = place.removeprefix("{project-root}/").rstrip("/")
-    text = reading.source.read(f"{folder}/{key}.md") if folder else None
-    if text is None and folder and not reading.source.place.startswith(folder):
-        reading.notes.append(
-            Note(0, f"story_location {place} has not all story files; those beside the file were read")
-        )
-    text = text if text is not None else reading.source.beside(f"{key}.md")
+    text = _story(key, place, reading)
     title = (match[3] if match else key).replace("-", " ")
     fields: dict[str, object] = {"phase": f"Epic {match[1]}"} if match else {}
     if text is None:

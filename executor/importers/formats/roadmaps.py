@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from executor.errors import Fault
@@ -132,14 +133,9 @@ def _phases(doc: Document, notes: list[Note]) -> list[DraftIssue]:
     order = [hit[1] for _, hit in heads]
     listed = {hit[1]: item for part in doc.sections for item in part.items if (hit := _PHASE_ITEM.match(item.text))}
     issues = []
-    places = {id(part): place for place, part in enumerate(doc.sections)}
     taken: set[str] = set()
     for part, hit in heads:
-        own = [part]
-        for other in doc.sections[places[id(part)] + 1 :]:
-            if other.level <= part.level:
-                break
-            own.append(other)
+        own = _chapter(doc, part)
         found = fields_of(own, hit[1])
         notes += found.notes
         name = unique_id(hit[1], taken)
@@ -172,6 +168,12 @@ def _phases(doc: Document, notes: list[Note]) -> list[DraftIssue]:
         message = "phases that are listed and have no chapter became issues without a goal"
         notes.append(Note(ahead[0].line, f"{message}: {', '.join(issue.id for issue in ahead)}"))
     return sorted([*ahead, *issues], key=lambda issue: [int(part) for part in re.findall(r"\d+", issue.id)][:2])
+
+
+def _chapter(doc: Document, head: Section) -> list[Section]:
+    """Return a section and those below it."""
+    start = next(place for place, part in enumerate(doc.sections) if part is head)
+    return [head, *takewhile(lambda part: part.level > head.level, doc.sections[start + 1 :])]
 
 
 def _listed_phase(doc: Document, number: str, item: Item, taken: set[str]) -> DraftIssue:

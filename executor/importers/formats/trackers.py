@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, slug
@@ -13,6 +14,9 @@ from executor.importers.reading.fields import files_in
 from executor.importers.reading.markdown import flat
 from executor.importers.reading.places import Node, PlaceError, json_lines_node, json_node
 from executor.importers.reading.words import kind_of, priority_of, status_note, status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["TIMES", "Beads", "TaskMaster", "json_of", "standing", "words_of"]
 
@@ -182,6 +186,15 @@ def _task(task: Node, reading: Reading) -> None:
     fields["files"] = files_in([f"`{path}`" for path in dict.fromkeys(files)])[0]
     if subtasks:
         texts.append("## Subtasks\n\n" + "\n\n".join(_subtask(name, one, reading) for one in subtasks))
+    fields["needs"] = _needs(name, task, subtasks)
+    text = "\n\n".join(part.strip("\n") for part in texts if part.strip()) or f"# {title}"
+    reading.issues.append(
+        DraftIssue(name, title, text, task.line, {key: value for key, value in fields.items() if value}, done, hold)
+    )
+
+
+def _needs(name: str, task: Node, subtasks: Sequence[Node]) -> list[str]:
+    """Return the tasks that a task and its subtasks need."""
     said: list[str] = needs_of(
         [node.word() for node in task.rows("dependencies") if node.keys is None and node.items is None]
     )
@@ -190,12 +203,7 @@ def _task(task: Node, reading: Reading) -> None:
     inner = [node.word() for one in subtasks for node in one.rows("dependencies") if node.keys is None]
     said += [need for need in inner if need not in own]
     needs = [re.sub(r"^([\w-]+)\.[\d.]+$", r"\1", need) for need in said]
-    needs = [need for need in needs if need != name]
-    fields["needs"] = list(dict.fromkeys(need for need in needs if need))
-    text = "\n\n".join(part.strip("\n") for part in texts if part.strip()) or f"# {title}"
-    reading.issues.append(
-        DraftIssue(name, title, text, task.line, {key: value for key, value in fields.items() if value}, done, hold)
-    )
+    return list(dict.fromkeys(need for need in needs if need and need != name))
 
 
 def _below(name: str, number: str) -> str:
