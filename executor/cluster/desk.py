@@ -22,6 +22,7 @@ from executor.cluster.orders import (
     Watch,
     chosen,
     ending_of,
+    is_check_id,
     same_work,
 )
 from executor.errors import (
@@ -56,6 +57,8 @@ _KEY = 20
 _NOTE_S = 10.0
 """Seconds without an answer after which a person is told what is waited for."""
 _SENDS = 3
+_STRAY_BEATS = 3
+"""Beats without a claim after which checks of killed runs are taken away from the workers."""
 
 
 class HostError(ExecutorError):
@@ -98,6 +101,8 @@ class Desk:
         self._watch = Watch()
         self._starter: DaskStarter | None = None
         self._reported = ""
+        self._judged: set[str] = set()
+        self._strays_gone = False
         if runner.kind == "dask":
             from executor.cluster.dask_tasks import DaskStarter
 
@@ -141,6 +146,7 @@ class Desk:
         return arrived, ended
 
     def _sent_again(self, order: Order) -> Arrived:
+        self._judged.add(order.id)
         for _ in range(_SENDS):
             with suppress(WithdrawnError):
                 try:
@@ -187,10 +193,17 @@ class Desk:
     def _still_hopes(self, order: Order, silent: float, asked: float) -> float:
         """Withdraw an order that no worker will claim; returns at which silence its conditions were last asked for.
 
+        A check that waits may do so for the places of checks that a killed run has left. Those go, once for each run.
+
         Raises:
             HostError: nobody has claimed it for too long.
             OrphanError: no host has the conditions of a check any more.
         """
+        if order.asks and silent > _STRAY_BEATS * self._runner.beat_s and not self._strays_gone:
+            self._strays_gone = True
+            self._exchange.remove(
+                name for name in self._look(fresh=True).orders if is_check_id(name) and name not in self._judged
+            )
         if order.asks and silent > asked + self._runner.patience_s:
             asked = silent
             if self._is_orphan(order):

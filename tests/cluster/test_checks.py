@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import platform
+import signal
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.test_workers import BRANCH, FAR, Far
+from tests.cluster.test_dask import WORKER, cluster, free_port
+from tests.cluster.test_workers import BRANCH, FAR, Far, alive, until
 from tests.support import Repo, issue
 
 if TYPE_CHECKING:
@@ -22,8 +27,8 @@ def far(repo: Repo, tmp_path: Path) -> Far:
     return Far(tmp_path, repo)
 
 
-def declare(far: Far, run: str, rules: str = "isolated = true\n") -> None:
-    far.repo.write("rules/runners.toml", f"[runner.far]\n{FAR}{rules}")
+def declare(far: Far, run: str, rules: str = "isolated = true\n", kind: str = FAR) -> None:
+    far.repo.write("rules/runners.toml", f"[runner.far]\n{kind}{rules}")
     far.repo.write(
         "rules/checks.toml",
         f"[check.there]\nrunner = \"far\"\nsabotage = \"off\"\nsabotage_reason = \"-\"\nrun = '''{run}'''\n",
@@ -54,4 +59,131 @@ def test_a_worker_does_a_check_and_its_verdict_is_used_again(far: Far) -> None:
         )
     assert far.repo.landed(BRANCH) == ["a@1"]
     assert {item["host"] for item in far.events("checked")} == {platform.node()}
+    assert far.refs() == []
+
+
+@pytest.mark.long
+def test_dask_starts_a_worker_for_a_check_on_a_host_with_its_conditions(far: Far) -> None:
+    ran = far.folder / "ran"
+    with cluster(free_port()) as address:
+        rules = f'kind = "dask"\naddress = "{address}"\nworker = {json.dumps(WORKER)}\nisolated = true\npoll_s = 0.2\n'
+        declare(far, f"echo ran >> {ran}; echo {REPORT}", rules, kind="")
+        far.repo.milestone("m1", issue("a", "echo a > a"))
+        far.repo.doit("milestone:m1").check()
+        times = len(ran.read_text().splitlines())
+        far.repo.doit("verify", "m1").check()
+        assert len(ran.read_text().splitlines()) == times
+        found = {item["subject"]: item for item in far.repo.doit("doctor", "--json").json}
+        assert "checks: " in found["runner far"]["text"]
+    assert {item["host"] for item in far.events("checked")} == {platform.node()}
+    assert far.refs() == []
+
+
+@pytest.mark.long
+def test_the_next_run_uses_the_check_that_was_under_way_when_its_run_was_killed(far: Far) -> None:
+    ran, go = far.folder / "ran", far.folder / "go"
+    declare(far, f"test ! -e a || echo ran >> {ran}; while test -e a -a ! -e {go}; do sleep 0.1; done; echo {REPORT}")
+    far.repo.milestone("m1", issue("a", "echo a > a"))
+    with far.worker("box"):
+        first = far.repo.start("milestone:m1")
+        assert until(ran.exists)
+        first.kill()
+        first.communicate()
+        assert [name for name in far.refs() if "/orders/m1/check/" in name]
+        go.touch()
+        far.repo.doit("milestone:m1").check()
+        assert ran.read_text() == "ran\n", "the check ran once"
+        assert far.refs() == []
+    assert far.repo.landed(BRANCH) == ["a@1"]
+
+
+@pytest.mark.long
+def test_a_run_that_is_stopped_ends_its_check_and_one_that_is_not_wanted_any_more_goes(far: Far) -> None:
+    pid = far.folder / "pid"
+    declare(
+        far,
+        f"test ! -e a || {{ setsid sleep 600 & echo $! > {pid}.new; mv {pid}.new {pid}; sleep 600; }}; echo {REPORT}",
+    )
+    far.repo.milestone("m1", issue("a", "echo a > a"))
+    with far.worker("box"):
+        run = far.repo.start("milestone:m1")
+        assert until(pid.exists)
+        run.send_signal(signal.SIGINT)
+        run.communicate(timeout=60)
+        assert until(lambda: not alive(int(pid.read_text())))
+        assert far.refs() == []
+        pid.unlink()
+        run = far.repo.start("milestone:m1")
+        assert until(pid.exists)
+        run.kill()
+        run.communicate()
+        declare(far, f"echo {REPORT}")  # another check: nobody waits for the one before
+        far.repo.doit("milestone:m1").check()
+        assert until(lambda: not alive(int(pid.read_text())))
+        assert far.refs() == []
+
+
+@pytest.mark.long
+def test_a_worker_that_is_killed_during_a_check_makes_it_no_red_check(far: Far) -> None:
+    homes = far.folder / "homes"
+    declare(far, f"test ! -e a || {{ echo $HOME >> {homes}; sleep 3; }}; echo {REPORT}")
+    far.repo.write("rules/runners.toml", f"[runner.far]\n{FAR}isolated = true\n".replace("900.0", "6.0"))
+    far.repo.milestone("m1", issue("a", "echo a > a"))
+    with far.worker("one") as one:
+        run = far.repo.start("milestone:m1")
+        assert until(homes.exists)
+        one.kill()
+        with far.worker("two"):
+            out, _ = run.communicate(timeout=120)
+            assert run.returncode == 0, out
+            assert far.refs() == []
+    assert homes.read_text().split() == [f"{far.folder}/one", f"{far.folder}/two"]
+    assert far.repo.landed(BRANCH) == ["a@1"]
+    assert {item["ok"] for item in far.events("checked")} == {True}
+
+
+@pytest.mark.long
+def test_only_a_host_with_the_conditions_of_the_verdict_claims_a_check(far: Far) -> None:
+    """Two of three hosts have the same tool, so theirs counts; then it is replaced on all of them."""
+    homes = far.folder / "homes"
+    tools = {name: far.folder / name / "tools" for name in ("one", "two", "three")}
+
+    def install(name: str, version: int) -> None:
+        tools[name].mkdir(parents=True, exist_ok=True)
+        tool = tools[name] / "judge"
+        tool.write_text(f"#!/bin/sh\n# {version}\necho $HOME >> {homes}\n")
+        tool.chmod(0o755)
+
+    declare(far, "judge")
+    far.repo.milestone("m1", "".join(issue(name, f"echo {name} > {name}") for name in "abc"))
+    with ExitStack() as workers:
+        for name, version in (("one", 1), ("two", 2), ("three", 2)):
+            install(name, version)
+            workers.enter_context(far.worker(name, PATH=f"{tools[name]}:{os.environ['PATH']}"))
+        far.repo.doit("milestone:m1").check()
+        before = homes.read_text().split()
+        assert set(before) <= {f"{far.folder}/two", f"{far.folder}/three"}
+        far.repo.doit("verify", "m1").check()
+        assert homes.read_text().split() == before
+        for name in tools:
+            install(name, 3)
+        far.repo.doit("verify", "m1").check()
+        assert len(homes.read_text().split()) > len(before), "another tool gives another verdict"
+    assert far.refs() == []
+
+
+@pytest.mark.long
+def test_without_a_worker_the_check_runs_here_after_one_warning(far: Far) -> None:
+    """A worker that does not set a variable of the runner, or takes no checks, is none."""
+    homes = far.folder / "homes"
+    declare(far, f"echo $HOME >> {homes}", 'isolated = true\nenv = ["FAR_NAME"]\nclaim_s = 3.0\nconnect_s = 3.0\n')
+    far.repo.milestone("m1", "".join(issue(name, f"echo {name} > {name}") for name in "ab"))
+    with far.worker("box"), far.worker("agents", "--checks", "0", FAR_NAME="x"):
+        out = far.repo.doit("milestone:m1").check().out
+        found = {item["subject"]: item["kind"] for item in far.repo.doit("doctor", "--json").json}
+    assert found["runner far"] == "runner-broken"
+    assert out.count("runner far failed") == 1
+    assert str(far.folder / "box") not in homes.read_text()
+    assert sorted(far.repo.landed(BRANCH)) == ["a@1", "b@1"]
+    assert not any("host" in item for item in far.events("checked"))
     assert far.refs() == []
