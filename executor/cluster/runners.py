@@ -196,6 +196,7 @@ class Crowd:
             self.down = str(error)
             return None
         arrived.write(log, out)
+        log.write_bytes(context.redact(log.read_bytes()))
         return ended, arrived.result.host
 
 

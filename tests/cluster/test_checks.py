@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.test_dask import WORKER, cluster, free_port
+from tests.cluster.dask_daemons import free_port
+from tests.cluster.test_dask import WORKER, cluster
 from tests.cluster.test_workers import BRANCH, FAR, Far, alive, until
 from tests.support import Repo, issue
 

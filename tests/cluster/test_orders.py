@@ -19,11 +19,16 @@ from executor.cluster.orders import (
     State,
     Watch,
     beaten,
+    chosen,
     counts,
     decoded,
     encoded,
+    ended_as,
+    ending_of,
+    is_check_id,
     is_order_id,
     next_lease,
+    same_work,
     what_to_do,
 )
 
@@ -54,6 +59,72 @@ def test_what_is_no_order_is_refused(data: bytes) -> None:
     for kind in (Order, Lease, Result):
         with pytest.raises(ProtocolError):
             decoded(kind, data)  # type: ignore[type-var]
+
+
+CHECK = Order(
+    "m4/check/k1", "b" * 40, ("pytest", "a.py"), asks=("pytest",), conditions={"python": "3", "platform": "x"}
+)
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        (replace(CHECK, base="c" * 40), True),
+        (replace(CHECK, id="m4/check/k2"), False),
+        (replace(CHECK, conditions={"python": "4", "platform": "x"}), False),
+        (replace(CHECK, asks=("python",)), False),
+        (ORDER, False),
+    ],
+)
+def test_a_check_is_the_same_work_if_tree_command_and_conditions_are(other: Order, same: bool) -> None:
+    assert decoded(Order, encoded(CHECK)) == CHECK
+    assert same_work(CHECK, other) is same
+
+
+@pytest.mark.parametrize(
+    ("hosts", "expected"),
+    [
+        ([{"a": "1"}], {"a": "1"}),
+        ([{"a": "1"}, {"a": "2"}, {"a": "2"}], {"a": "2"}),
+        ([{"a": "2"}, {"a": "1"}], {"a": "1"}),
+        ([{"a": "1"}, {"a": "1", "b": "1"}, {"b": "1", "a": "1"}], {"a": "1", "b": "1"}),
+    ],
+)
+def test_the_conditions_that_most_hosts_have_are_chosen(hosts: list[dict[str, str]], expected: dict[str, str]) -> None:
+    for answers in (hosts, hosts[::-1]):
+        assert chosen([replace(RESULT, conditions=conditions) for conditions in answers]) == expected
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        (RESULT, "exited"),
+        (replace(RESULT, how="timeout"), "timeout"),
+        (replace(RESULT, how="stopped"), None),
+        (replace(RESULT, how="lost"), None),
+        (replace(RESULT, how="anything"), None),
+        (replace(RESULT, fault="host"), None),
+    ],
+)
+def test_a_command_that_its_host_stopped_has_no_end(result: Result, reason: str | None) -> None:
+    ended = ending_of(result)
+    assert (ended.reason if ended else None) == reason
+    assert ended is None or ended_as(result, ended) == result
+
+
+@pytest.mark.parametrize(
+    ("order", "check"),
+    [
+        ("m4/check/k1f", True),
+        ("m4/check/k1f.2", True),
+        ("m4/check/1", False),
+        ("m4/check/1/plan", False),
+        ("m4/a/k1f", False),
+        ("m4/check/k1f/2", False),
+    ],
+)
+def test_an_issue_may_have_the_name_of_checks(order: str, check: bool) -> None:
+    assert is_check_id(order) is check
 
 
 def test_a_field_of_a_later_version_is_passed_over() -> None:
