@@ -345,12 +345,12 @@ class Blindness:
         own = combined_key([key, broken])
         sight = self._known(own)
         if sight is None:
-            sight = self._asked(tree, broken, item, copy, log)
+            sight = self._ask(tree, broken, item, copy, log)
             if sight.state != "unproved":
                 self._checks.verdicts.keep_proof(own, asdict(sight))
         return sight
 
-    def _asked(self, tree: str, broken: str, item: CommandProof, copy: Sabotage, log: Path) -> Sight:
+    def _ask(self, tree: str, broken: str, item: CommandProof, copy: Sabotage, log: Path) -> Sight:
         once = replace(item, retries=0, reusable=False)
         base = tree if item.only_new_failures else ""
         name = log.with_name(f"sabotaged-{log.name}")

@@ -157,7 +157,7 @@ class SharedVerdicts:
         """Return a believed verdict of another clone; None without one."""
         for scope in self._scopes:
             name = wanted.name_in(scope)
-            data = self._asked(name)
+            data = self._fetch(name)
             if data is None:
                 continue
             try:
@@ -176,7 +176,7 @@ class SharedVerdicts:
             raise RefusedVerdict(f"{who} has signed a verdict that did not hold")
         report = ""
         if statement.report:
-            data = self._asked(f"cas/{statement.report}")
+            data = self._fetch(f"cas/{statement.report}")
             if data is None or hashlib.sha256(data).hexdigest() != statement.report:
                 raise RefusedVerdict("its report is missing or another one")
             report = self._verdicts.keep_report(data)
@@ -250,7 +250,7 @@ class SharedVerdicts:
         lines = [f"a shared verdict was refused ({count} times): {why}" for why, count in self._counts.refused.items()]
         return [*lines, *([f"shared verdicts: {self._problem}; checks run here"] if self._problem else [])]
 
-    def _asked(self, name: str) -> bytes | None:
+    def _fetch(self, name: str) -> bytes | None:
         if self._problem:
             return None
         try:

@@ -256,7 +256,7 @@ class Verifier:
                 return Judgement(ok=False, reason=reason, failed=item.name)
         return Judgement(ok=True)
 
-    def repaired(self, candidate: Candidate, logs: Path) -> str:
+    def repair(self, candidate: Candidate, logs: Path) -> str:
         """Return the candidate's tree after automatic repairs of failing checks; the same tree if nothing changed."""
         tree = candidate.tree
         for place, item in enumerate(self._proofs.items):

@@ -292,14 +292,12 @@ class Declared:
 
 def declare_roadmaps(session: Session) -> list[Declared]:
     """Declare the issues of every landed roadmap, and report it."""
-    found = [
-        declared for run in session.runs() if (declared := _declared(session, run.milestone, run.view)) is not None
-    ]
+    found = [declared for run in session.runs() if (declared := _declare(session, run.milestone, run.view)) is not None]
     sys.stdout.write("".join(f"{safe(line)}\n" for declared in found for line in declared.lines))
     return found
 
 
-def _declared(session: Session, milestone: Milestone, view: MilestoneView) -> Declared | None:
+def _declare(session: Session, milestone: Milestone, view: MilestoneView) -> Declared | None:
     """Declare the issues of a landed roadmap; None if there is none, or they are declared already."""
     others = [issue for issue in milestone.issues if issue.id != PLAN]
     if milestone.workflow is None or PLAN not in view.landings or others:

@@ -365,7 +365,7 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
         return
     change = change_of(work, tree)
     if change.files and not ChangeRules(owner).hits_of(attempt, change, tree):  # until then nothing of it is run
-        mended = owner.verifier.repaired(Candidate(tree, work.base_tree, change), work.logs)
+        mended = owner.verifier.repair(Candidate(tree, work.base_tree, change), work.logs)
         if mended != tree:
             tree, change = mended, change_of(work, mended)
     problem = entry_problem(run.store, tree, change)

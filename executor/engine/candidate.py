@@ -277,8 +277,8 @@ class SelectedTests:
     _made: dict[tuple[str, int, str], tuple[Selection, str]] = field(default_factory=dict)
     """Issue, attempt and name of a check -> its selection, and how it was made."""
 
-    def fail(self, candidate: Candidate, tree: str, tip: str) -> bool:
-        """Return whether selected tests fail on a candidate's tree; False if none were selected or none should run.
+    def test(self, candidate: Candidate, tree: str, tip: str) -> bool:
+        """Run the selected tests on a candidate's tree; returns whether they fail, False if there are none to run.
 
         Args:
             candidate: the candidate.

@@ -164,13 +164,13 @@ class Watcher:
         if event.kind != BlockerFound.KIND:
             blocker = from_event(milestone, event)
             if blocker is not None:
-                self._found(milestone, blocker)
+                self._report(milestone, blocker)
 
     def rested(self, ref: str, decision: Decision) -> None:
         """Process the end of an issue in this run."""
         blocker = from_wait(ref, decision.wait) if decision.wait is not None else None
         if blocker is not None:
-            self._found(ref.partition("/")[0], blocker)
+            self._report(ref.partition("/")[0], blocker)
 
     def _watch(self) -> None:
         while not self._ended.wait(self._every):
@@ -194,13 +194,13 @@ class Watcher:
     def _look(self, milestone: str) -> None:
         limits = self._session.policy.limits
         for blocker in from_working(milestone, self._working(milestone), limits.silent_s, limits.long_s):
-            self._found(milestone, blocker)
+            self._report(milestone, blocker)
         self._look_at_declarations(milestone)
         try:
             self._session.require_space()
         except StateFullError as error:
             resume = f"free some space, then doit milestone:{milestone}"
-            self._found(milestone, Blocker("disk", "", "floor", str(error), resume, pauses=True))
+            self._report(milestone, Blocker("disk", "", "floor", str(error), resume, pauses=True))
             self._session.halt(error)
 
     def _look_at_declarations(self, milestone: str) -> None:
@@ -211,9 +211,9 @@ class Watcher:
             names = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")  # noqa: PLR2004
             reason = f"{names} changed during the run, which goes on with what it read at its start"
             resume = f"doit milestone:{milestone} takes the change when this run has ended"
-            self._found(milestone, Blocker("declaration", "", names, reason, resume))
+            self._report(milestone, Blocker("declaration", "", names, reason, resume))
 
-    def _found(self, milestone: str, blocker: Blocker) -> None:
+    def _report(self, milestone: str, blocker: Blocker) -> None:
         """Record and report a blocker once."""
         place = (milestone, blocker.report_key)
         with self._lock:

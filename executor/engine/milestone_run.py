@@ -260,7 +260,7 @@ class MilestoneRun:
 
     def look_for_pause(self) -> None:
         """Check whether a person has paused or unpaused the milestone."""
-        self.session.observer.paused(self.name, pause_of(self.session.refs, self.name))
+        self.session.observer.set_pause(self.name, pause_of(self.session.refs, self.name))
 
     def ensure_branch(self) -> str:
         """Return the tip of the milestone branch; a missing branch is created from the base.

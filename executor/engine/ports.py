@@ -87,7 +87,7 @@ class Publisher(Protocol):
         False if the branch moved or the remote refused. A refusal is recorded on the issues, which then may not land.
         """
 
-    def pushed(self, run: MilestoneRun) -> None:
+    def record_push(self, run: MilestoneRun) -> None:
         """Record the position of the remote's milestone branch after a push."""
 
     def resume(self, candidate: Candidate) -> bool:
@@ -150,7 +150,7 @@ class LocalPublisher:
         _ = landings, tip
         return True
 
-    def pushed(self, run: MilestoneRun) -> None:
+    def record_push(self, run: MilestoneRun) -> None:
         """Do nothing: no remote to record."""
 
     def resume(self, candidate: Candidate) -> bool:

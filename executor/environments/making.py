@@ -221,7 +221,7 @@ class _Making:
         """Return the overlaid user's environment, or the one that the tree's lock describes."""
         if not any((self._workspace.start / name).is_file() for name in _PYTHON):
             made = python_environment(self.roots, self._tree, self._made, self._env)
-            return self._completed(made, self._repository.top)
+            return self._complete(made, self._repository.top)
         root, start = self._beside(), self._workspace.start
         lock = locked(root, start, self.roots, self._env)
         if lock:
@@ -232,10 +232,10 @@ class _Making:
         made = python_environment(self.roots, self._tree, self._made, self._env)
         names = other_requirements(root, start)
         if not names:
-            return self._completed(made, self._repository.top)
+            return self._complete(made, self._repository.top)
         interpreters = [interpreter for interpreter, _, _ in made.made] or first_interpreter(self._tree, self._env)
         if not interpreters:
-            return self._completed(made, self._repository.top)
+            return self._complete(made, self._repository.top)
         if not made.made:
             made = python_environment(self.roots, self._tree, self._made, self._env, interpreters)
 
@@ -246,7 +246,7 @@ class _Making:
             return TreeEnvironment(readable=(packages,))
 
         step = requirements_step(self._store, start, names, interpreters[0], finish)
-        return self._completed(made, self._repository.top).joined(TreeEnvironment(steps=(step,)))
+        return self._complete(made, self._repository.top).joined(TreeEnvironment(steps=(step,)))
 
     def _beside(self) -> Path:
         """Return the folder of the checkout that corresponds to the project's in the tree."""
@@ -254,9 +254,9 @@ class _Making:
 
     def _overlaid(self, project: Path, interpreter: Interpreter) -> TreeEnvironment:
         made = python_environment((project,), self._workspace.start, self._made, self._env, [interpreter])
-        return self._completed(made, project)
+        return self._complete(made, project)
 
-    def _completed(self, made: PythonEnvironment, root: Path) -> TreeEnvironment:
+    def _complete(self, made: PythonEnvironment, root: Path) -> TreeEnvironment:
         """Add the generated files of a checkout, and compiled modules that match the tree, to the environment."""
         own = made.environment
         if not made.pointed and not any(installed for _, _, installed in made.made):
@@ -336,10 +336,10 @@ class _Making:
         if needed is None or not _is_ignored(self._repository, "node_modules/x"):
             return NO_ENVIRONMENT
         if needed.install:
-            return TreeEnvironment(steps=(modules_step(self._store, self._tree, needed, self._env, self._linked),))
-        return self._linked(self._repository.top, needed.folders)
+            return TreeEnvironment(steps=(modules_step(self._store, self._tree, needed, self._env, self._link),))
+        return self._link(self._repository.top, needed.folders)
 
-    def _linked(self, root: Path, folders: tuple[str, ...] | None = None) -> TreeEnvironment:
+    def _link(self, root: Path, folders: tuple[str, ...] | None = None) -> TreeEnvironment:
         folders = module_folders(root, self._tree) if folders is None else folders
         self.brought += link_modules(root, self._tree, folders)
         self._workspace.remember_brought(self.brought)

@@ -210,7 +210,7 @@ def attest_landings(run: MilestoneRun, key: Path) -> list[str]:
     if not run.view.exists:
         return []
     attester, remote = _Attester(run, key), run.session.remote
-    there = attester.taken_over(remote) if remote is not None else set()
+    there = attester.take_over(remote) if remote is not None else set()
     attester.write()
     missing = attester.missing(there)
     if remote is not None and missing:
@@ -230,7 +230,7 @@ class _Attester:
         self._prefix = f"{REFS}/{run.name}/"
         self.problems: list[str] = []
 
-    def taken_over(self, remote: Remote) -> set[str]:
+    def take_over(self, remote: Remote) -> set[str]:
         """Take over the statements that other clones have pushed; returns the names of the refs on the remote."""
         refs = self._session.refs
         there = remote.tips(f"{self._prefix}*")

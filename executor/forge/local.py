@@ -108,7 +108,7 @@ class LocalForge:
             return MergeAnswer("refused", f"pull request {pull.number} is {'closed' if not pull.draft else 'a draft'}")
         if self._tip(pull.head) != sha:
             return MergeAnswer("moved", f"{pull.head} is no longer at {sha[:10]}")
-        return self._merged(pull, sha, f"{title}\n\n{message}", method)
+        return self._merge(pull, sha, f"{title}\n\n{message}", method)
 
     def withdraw(self, pull: PullRequest) -> PullRequest:
         """Return the pull request: no merge is ever scheduled."""
@@ -156,7 +156,7 @@ class LocalForge:
         _ = sha, name, state, description
         return False
 
-    def _merged(self, pull: PullRequest, sha: str, message: str, method: str) -> MergeAnswer:
+    def _merge(self, pull: PullRequest, sha: str, message: str, method: str) -> MergeAnswer:
         base = _HEADS + pull.base
         there, tip = self._caught_up(base), self._tip(pull.base)
         merged = self._store.merge(tip, sha)

@@ -121,7 +121,7 @@ class Merging:
             return True
         self._post_statuses(landing.commit)
         if layer is None:
-            return self._brought_in(attempt, pull, landing.commit, tip)
+            return self._merge_when_green(attempt, pull, landing.commit, tip)
         # Nobody asks for its merge: the forge would merge it into the branch below.
         why = f"pull request #{pull.number} is stacked on #{layer.number}, which is not merged yet"
         Publication(self._issue).record_pull(pull, landing.commit, waits="open", why=why)
@@ -162,7 +162,7 @@ class Merging:
         pull = next((item for item in pulls if item.number == seen.number), None)
         if pull is None or pull.state != "open" or not pull.waiting or pull.sha != seen.commit:
             return False
-        return self._brought_in(attempt, pull, pull.sha, "")
+        return self._merge_when_green(attempt, pull, pull.sha, "")
 
     def shows(self, commit: str, attempt: Attempt) -> bool:
         """Return whether a pushed commit is that attempt's result: its own commit, or its change on another tip."""
@@ -244,7 +244,7 @@ class Merging:
             self._run.warn(f"{self._issue.ref}: the branch {head} has landed and is kept, because {names} goes to it")
         return not resting
 
-    def _brought_in(self, attempt: Attempt, pull: PullRequest, commit: str, tip: str) -> bool:
+    def _merge_when_green(self, attempt: Attempt, pull: PullRequest, commit: str, tip: str) -> bool:
         """Request the merge until it is done, or this run stops waiting. Without a tip the forge merges by itself."""
         rules = self._session.policy.forge
         until = time.monotonic() + rules.wait
@@ -283,12 +283,12 @@ class Merging:
         if answer.state == "moved":
             return False
         if answer.state == "red":
-            self._sent_back(attempt, pull, answer)
+            self._send_back(attempt, pull, answer)
         else:
             Publication(self._issue).wait_for_person(pull, answer.reason)
         return True
 
-    def _sent_back(self, attempt: Attempt, pull: PullRequest, answer: MergeAnswer) -> None:
+    def _send_back(self, attempt: Attempt, pull: PullRequest, answer: MergeAnswer) -> None:
         """Turn a failed check of the forge into work: the next attempt receives it, and the old head is never merged.
 
         Auto-merge is cancelled before the failure is recorded: if the run dies in between, the next one repeats it, and

@@ -307,13 +307,13 @@ class RemoteBranch:
         if theirs is None and ours is None:
             self._start_from(remote, there.get(view.base))
         if theirs is None:
-            self.pushed(remote, None, self._run.ensure_branch())
+            self.push_branch(remote, None, self._run.ensure_branch())
         elif theirs != ours:
             remote.fetch(view.branch)
             if ours is None or refs.contains(ours, theirs):
                 self._follow(theirs)
             elif refs.contains(theirs, ours):
-                self.pushed(remote, theirs, ours)
+                self.push_branch(remote, theirs, ours)
             else:
                 raise ForgeRefusedError(
                     f"{self._run.milestone.branch} differs here ({ours[:10]}) and on {remote.name} "
@@ -324,7 +324,7 @@ class RemoteBranch:
         self.settle_landed()
         return self._run.view.tip
 
-    def pushed(self, remote: Remote, old: str | None, new: str) -> None:
+    def push_branch(self, remote: Remote, old: str | None, new: str) -> None:
         """Push the milestone branch itself, where no landing has pushed it."""
         done = remote.push([Move(self._run.view.branch, old, new)])
         if done.moved:

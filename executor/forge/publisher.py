@@ -82,7 +82,7 @@ class ForgePublisher(Connection):
             Publication(candidate.issue).wait_for_person(None, reason)
         return False
 
-    def pushed(self, run: MilestoneRun) -> None:
+    def record_push(self, run: MilestoneRun) -> None:
         """Record the position of the remote's milestone branch after a push."""
         if run.session.remote is not None:
             RemoteBranch(run).seen_on_remote()

@@ -296,7 +296,7 @@ class Reconciliation:
             if item.number and item.number not in pulls and not item.landed:
                 pulls |= {pull.number: pull for pull in forge.find(item.head)}
 
-        def ours(ref: str, commit: str) -> bool:
+        def fetch_and_compare(ref: str, commit: str) -> bool:
             remote = self._run.session.remote
             head = next(item.head for item in known if item.ref == ref)
             if remote is not None and branches.get(head) == commit:
@@ -307,7 +307,7 @@ class Reconciliation:
             heads = frozenset(item.head for item in known)
             known = [replace(item, bases=item.bases | heads) for item in known]
         by_ref = {item.ref: item for item in known}
-        for finding in reconcile(known, pulls.values(), frozenset(branches), ours):
+        for finding in reconcile(known, pulls.values(), frozenset(branches), fetch_and_compare):
             for note in finding.notes:
                 self._run.warn(f"{finding.ref}: {note}")
             self._act(by_ref[finding.ref], finding)
@@ -430,15 +430,15 @@ class ForgePatience:
         if pull.base:
             return now.base != pull.base or self._rests_on_nothing(ref, pull)
         checks = forge.checks(now.sha)
-        return bool(checks.of("failure")) or self._is_newly_green(ref, now, waits=bool(checks.of("pending")))
+        return bool(checks.of("failure")) or self._note_green(ref, now, waits=bool(checks.of("pending")))
 
     def _rests_on_nothing(self, ref: str, pull: Pull) -> bool:
         """Return whether the layer below a pull request of a stack has merged, failed or changed."""
         layer = Merging(IssueRun(self._session.run_of(ref.partition("/")[0]), ref)).layer_below()
         return layer is None or layer.commit != self._session.store.parent_of(pull.commit)
 
-    def _is_newly_green(self, ref: str, now: PullRequest, *, waits: bool) -> bool:
-        """Return whether nothing keeps a pull request from its merge, for the first time at this head."""
+    def _note_green(self, ref: str, now: PullRequest, *, waits: bool) -> bool:
+        """Note a pull request that nothing keeps from its merge; returns whether that is new at this head."""
         green = (now.number, now.sha)
         if waits or now.waiting:
             self._green.pop(ref, None)

@@ -81,7 +81,7 @@ class Helper:
                     cast("IO[bytes]", pipe).close()
             process.wait()
 
-    def _asked(self, question: bytes) -> IO[bytes]:
+    def _ask(self, question: bytes) -> IO[bytes]:
         """Write a question and return the pipe with the answer, which is at its end if the helper is gone."""
         process = self._running()
         asked = cast("IO[bytes]", process.stdin)
@@ -122,7 +122,7 @@ class BlobReader(Helper):
             GitError: the helper process ended in the middle of an answer.
         """
         with self._lock:
-            answers = self._asked(name.encode("utf-8", "surrogateescape") + b"\n")
+            answers = self._ask(name.encode("utf-8", "surrogateescape") + b"\n")
             header = answers.readline().split()
             if len(header) == _HEADER_PARTS and header[2].isdigit():
                 data = answers.read(int(header[2]))
@@ -143,7 +143,7 @@ class TreeDiffer(Helper):
         """Return the diff of two trees by their full ids, or None if git cannot compare them."""
         head = f"{old} {new}\n".encode()
         with self._lock:
-            answers = self._asked(head + _END)  # git repeats a line that is no object id
+            answers = self._ask(head + _END)  # git repeats a line that is no object id
             lines = []
             while (line := answers.readline()) and line != _END:
                 lines.append(line)
@@ -173,7 +173,7 @@ class ObjectWriter(Helper):
             (file,) = self._shown
             os.ftruncate(file, 0)
             written = os.pwrite(file, data, 0)
-            answer = self._asked(f"/proc/self/fd/{file}\n".encode()).readline().decode().strip()
+            answer = self._ask(f"/proc/self/fd/{file}\n".encode()).readline().decode().strip()
             if not answer and self._process is not None and (signal := -self._process.wait()) > 0:
                 # what it had begun to write stays in the object store until a run sweeps it
                 raise GitKilledError(f"git hash-object was killed by signal {signal}; run again")
@@ -222,11 +222,11 @@ class Trees:
         if len(self._known) > _MOST_ENTRIES:
             self._known.clear()
         try:
-            return self._tidied(str(folder), tree, itertools.count())
+            return self._tidy_folder(str(folder), tree, itertools.count())
         except (OSError, RecursionError):
             return False
 
-    def _tidied(self, folder: str, tree: str, seen: Iterator[int]) -> bool:
+    def _tidy_folder(self, folder: str, tree: str, seen: Iterator[int]) -> bool:
         entries = self._entries(tree)
         with os.scandir(folder) as listed:
             there = list(listed)
@@ -238,7 +238,7 @@ class Trees:
                 return False
             if not mode or is_folder != (mode in _FOLDERS):
                 shutil.rmtree(entry.path) if is_folder else os.unlink(entry.path)  # noqa: PTH108  (many calls)
-            elif mode == _TREE and not self._tidied(entry.path, name, seen):
+            elif mode == _TREE and not self._tidy_folder(entry.path, name, seen):
                 return False
         return entries is not None
 

@@ -74,7 +74,7 @@ class Delivery:
             raise ForgeRefusedError(f"{remote.name} does not take {self._run.name} into {self._base()}: {done.reason}")
         return done.ok
 
-    def merged_by_forge(self, tip: str, message: str) -> Criterion | None:
+    def merge_by_forge(self, tip: str, message: str) -> Criterion | None:
         """Have the forge merge the final pull request; None once it is merged, otherwise why it waits."""
         forge, rules = forge_of(self._run.session), self._run.session.policy.forge
         title, _, body = message.partition("\n\n")

@@ -77,7 +77,7 @@ class ReleaseRun:
             base_tip = self._look_again()
             commit = self._released()
             if commit:
-                return self._finished(outcome, commit)
+                return self._finish(outcome, commit)
             tip = self._run.view.tip
             merged = self._run.session.store.merge(base_tip, tip)
             tree = merged.tree or self._run.session.store.tree_of(tip)
@@ -90,13 +90,13 @@ class ReleaseRun:
                 self._run.record(ReleaseRefused(criteria=names[:50]))
                 return outcome
             if self._run.session.plugins.publisher.merges:
-                waits = self._merged_by_pull(base_tip, tree, outcome)
+                waits = self._merge_by_pull(base_tip, tree, outcome)
                 if waits is not None:
                     outcome.criteria.append(waits)
                     outcome.code = refusal_code(outcome.criteria)
                     return outcome
-            elif self._merged(base_tip, there, tree, outcome):
-                return self._finished(outcome, self._released())
+            elif self._merge(base_tip, there, tree, outcome):
+                return self._finish(outcome, self._released())
         raise ExecutorError(f"{self._base()} moves faster than {self._run.name} can be proved on it; try again later")
 
     def _released(self) -> str:
@@ -231,10 +231,10 @@ class ReleaseRun:
         numbers = tuple(issue.number for issue in self._run.milestone.issues if issue.number is not None)
         return release_message(ReleaseText(self._run.milestone, self._run.view.tip, numbers), outcome.criteria)
 
-    def _merged_by_pull(self, base_tip: str, tree: str, outcome: Outcome) -> Criterion | None:
+    def _merge_by_pull(self, base_tip: str, tree: str, outcome: Outcome) -> Criterion | None:
         """Have the forge merge the final pull request; None once it is merged, otherwise why it waits."""
         self._run.record(ReleaseIntended(onto=base_tip, tip=self._run.view.tip))
-        waits = Delivery(self._run).merged_by_forge(self._run.view.tip, self._message(outcome))
+        waits = Delivery(self._run).merge_by_forge(self._run.view.tip, self._message(outcome))
         if waits is not None:
             return waits
         Delivery(self._run).base_brought_up()
@@ -262,7 +262,7 @@ class ReleaseRun:
         view.merged = bool(view.landings) and (view.merged or refs.contains(view.tip, view.base_tip))
         return view.base_tip
 
-    def _merged(self, base_tip: str, there: str, tree: str, outcome: Outcome) -> bool:
+    def _merge(self, base_tip: str, there: str, tree: str, outcome: Outcome) -> bool:
         """Make the proved tree the tip of the base, on the remote first; False if the base has moved meanwhile."""
         session, view = self._run.session, self._run.view
         message = self._message(outcome)
@@ -286,14 +286,14 @@ class ReleaseRun:
         outcome.done.append(f"merged {self._run.milestone.branch} into {self._base()} as {commit[:10]}")
         return True
 
-    def _finished(self, outcome: Outcome, commit: str) -> Outcome:
+    def _finish(self, outcome: Outcome, commit: str) -> Outcome:
         """Do the steps after the merge."""
         if Delivery(self._run).close_milestone():
             outcome.done.append(f'closed the milestone "{self._run.milestone.forge_milestone}" of the forge')
         if Delivery(self._run).close_epic(lambda is_open: self._met_boxes(outcome, commit, again=is_open)):
             outcome.done.append(f"updated and closed the epic issue #{self._run.milestone.epic_number}")
         if self._run.milestone.tag is not None:
-            self._tagged(outcome, commit, self._run.milestone.tag)
+            self._tag(outcome, commit, self._run.milestone.tag)
         if not outcome.code and self._run.session.remote is not None:
             mark = f"{DELIVERED}/{self._run.name}"
             self._run.session.refs.move(
@@ -308,7 +308,7 @@ class ReleaseRun:
         criteria = outcome.criteria or (self._gate(self._run.session.store.tree_of(commit)) if again else [])
         return [item.name for item in criteria if item.kind in {"epic", "nfr"} and item.met is Met.YES]
 
-    def _tagged(self, outcome: Outcome, commit: str, tag: str) -> None:
+    def _tag(self, outcome: Outcome, commit: str, tag: str) -> None:
         """Create the annotated tag of the release, on the remote first, unless it exists."""
         refs, name = self._run.session.refs, f"refs/tags/{tag}"
         store = self._run.session.store

@@ -121,7 +121,7 @@ class Observer:
             release is not None and view.delivered != "" and (view.merged or view.delivered == release.commit)
         )
 
-    def paused(self, milestone: str, pause: Pause | None) -> None:
+    def set_pause(self, milestone: str, pause: Pause | None) -> None:
         """Record that a person paused or unpaused the milestone; drops the decisions that depend on it."""
         with self._lock:
             view = self.views[milestone]

@@ -121,7 +121,7 @@ class _Action(BaseAction):
         try:
             return self.act(self.request, session.run_of(self.milestone))
         except Exception as error:  # noqa: BLE001  (a thread must answer)
-            return _failed(session, self.name, error)
+            return _fail(session, self.name, error)
 
     def act(self, request: Request, run: MilestoneRun) -> TaskFailed | None:
         """Run the action; returns why work remains, if it does."""
@@ -213,7 +213,7 @@ class ReleaseAction(_Action):
         return f"release {self.milestone}"
 
 
-def _failed(session: Session, name: str, error: Exception) -> TaskError:
+def _fail(session: Session, name: str, error: Exception) -> TaskError:
     """Return doit's outcome for an error; a full or broken state store ends the run."""
     from executor.process.files import NO_SPACE
 

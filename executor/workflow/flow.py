@@ -144,11 +144,11 @@ class Gates:
         logs = self._session.project.logs(self._run.name, self._issue.id, attempt.number) / "steps" / gate.id
         judged = self._issue.verifier.judge(Candidate(tree, base, change), logs)
         if judged.ok:
-            return self._covered(gate, replace(result, coverage=self._issue.verifier.coverage(tree)))
+            return self._require_coverage(gate, replace(result, coverage=self._issue.verifier.coverage(tree)))
         detail = (judged.detail.strip()[-_LONGEST:],) if judged.detail.strip() else ()
         return Score(Fraction(0), {**result.missing, "": (*result.missing.get("", ()), judged.reason, *detail)})
 
-    def _covered(self, gate: FlowStep, result: Score) -> Score:
+    def _require_coverage(self, gate: FlowStep, result: Score) -> Score:
         """Return the score, or zero if the checks report less coverage than the gate asks for, or none."""
         assert gate.gate is not None  # noqa: S101  (as above)
         wanted, found = gate.gate.coverage, result.coverage
@@ -163,7 +163,7 @@ class Gates:
         """Return the lower of the score by code and the reviewer's; a reviewer without a score counts as zero."""
         assert gate.gate is not None  # noqa: S101  (as above)
         agent = self._session.policy.agents[gate.gate.reviewer or ""]
-        data = self._asked(gate, attempt, agent, files)
+        data = self._ask(gate, attempt, agent, files)
         if isinstance(data, str):
             return Score(Fraction(0), {**result.missing, "": (f"reviewer {agent.name}: {data}",)})
         given, missing = _read(data)
@@ -173,7 +173,7 @@ class Gates:
         share = min(result.share, Fraction(given, 100))
         return replace(result, share=share, missing={**result.missing, "": texts} if texts else result.missing)
 
-    def _asked(self, gate: FlowStep, attempt: Attempt, agent: Agent, files: Mapping[str, bytes]) -> bytes | str:
+    def _ask(self, gate: FlowStep, attempt: Attempt, agent: Agent, files: Mapping[str, bytes]) -> bytes | str:
         """Return the reviewer's score.json, or why it is missing.
 
         Raises:

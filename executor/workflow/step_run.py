@@ -136,7 +136,7 @@ class Steps:
             contract = contract_of(flow_of(self._session.observer, self._issue.ref), step, criteria_texts(issue))
             write_self_check(home / "in", contract)
             given = input_files(self._run.store, step, done, work.base_tree)
-            where = [(name, _given(home / "in", name, data)) for name, data in given.items()]
+            where = [(name, _give(home / "in", name, data)) for name, data in given.items()]
             found = replace(self._facts_of(step, tuple(where), tuple(done)), contract=contract_text(contract))
             text = briefs.brief(replace(brief_facts(self._issue, attempt.number, attempt.revision), step=found))
             work.brief.write_text(text, encoding="utf-8", errors="surrogateescape")
@@ -223,11 +223,11 @@ def keep_result(work: Work, step: FlowStep, made: str | Failure, seconds: float)
         )
         return False
     if isinstance(made, Failure):
-        return _failed(work, made, seconds)
+        return _fail(work, made, seconds)
     cost = work.cost()
     files = left_by(work, step, made)
     if isinstance(files, Failure):
-        return _failed(work, files, seconds)
+        return _fail(work, files, seconds)
     facts = Steps(IssueRun(run, work.ref)).step_facts()
     done = done_steps(flow_of(run.session.observer, work.ref), facts)
     key = step_key(step, facts, done)
@@ -252,7 +252,7 @@ def keep_result(work: Work, step: FlowStep, made: str | Failure, seconds: float)
     return True
 
 
-def _failed(work: Work, failure: Failure, seconds: float) -> bool:
+def _fail(work: Work, failure: Failure, seconds: float) -> bool:
     """Record a failed step; its attempt fails, unless it has ended already."""
     run = work.run
     reason = f"{work.step}: {failure.reason}"
@@ -267,7 +267,7 @@ def _failed(work: Work, failure: Failure, seconds: float) -> bool:
     return False
 
 
-def _given(folder: Path, name: str, data: bytes) -> str:
+def _give(folder: Path, name: str, data: bytes) -> str:
     """Write an input file; returns its path for the agent."""
     if name.startswith(TREE):
         return name.removeprefix(TREE)

@@ -211,7 +211,7 @@ class Repair(Command):
         if options["to"]:
             if not (options["to"].isascii() and options["to"].isdigit()):
                 raise UsageError(f"--to {options['to']}: expected the number of a record")
-            text = _repaired(project, name, int(options["to"]))
+            text = _repair(project, name, int(options["to"]))
         else:
             text = _shown(name, inspect(project.state(name)))
         sys.stdout.write("".join(f"{safe(line)}\n" for line in text))
@@ -240,7 +240,7 @@ def _shown(name: str, trouble: Trouble | None) -> list[str]:
     return [*lines, "What has landed is in git and stays; only figures of time and cost are lost."]
 
 
-def _repaired(project: Project, name: str, to: int) -> list[str]:
+def _repair(project: Project, name: str, to: int) -> list[str]:
     from executor.engine.milestone_run import hold
     from executor.engine.ports import now
 

@@ -245,7 +245,7 @@ def _orders(compiled: Compiled, observer: Observer) -> Iterator[_Item]:
         sys.stderr.write(f"note: work orders were not looked at: {error}\n")
 
 
-def _removed(refs: Refs, item: _Item) -> str:
+def _discard(refs: Refs, item: _Item) -> str:
     """Remove a candidate; returns why it stays."""
     moved = "somebody has just moved it"
     if item.far is not None:
@@ -277,7 +277,7 @@ def _remove(project: Project, refs: Refs, items: Iterable[_Item]) -> dict[str, s
             kept |= {item.what: str(error) for item in mine}
             continue
         for item in mine:
-            if why := _removed(refs, item):
+            if why := _discard(refs, item):
                 kept[item.what] = why
         if lock is not None:
             remove_holder(project.state(milestone))

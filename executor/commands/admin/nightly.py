@@ -142,7 +142,9 @@ class Nightly(Command):
             nights.note(f"{stamp()} another nightly run came and left: this one is still at work")
             return _BUSY
         try:
-            if not _wanted(nights, options, names, started):
+            if options["at"] and nights.schedule() is None:  # an entry of the crontab that has no record here
+                nights.keep(Schedule(options["at"], options["until"], names, started))
+            if options["catch-up"] and not _is_missed(nights, started):
                 return 0
             if deadline is not None and started >= deadline:
                 nights.note(
@@ -239,12 +241,8 @@ def _incomplete(project: Project) -> tuple[str, ...]:
     return tuple(name for name in ordered if items[name]["status"] not in _DONE)
 
 
-def _wanted(nights: Nights, options: Options, names: tuple[str, ...], now: datetime) -> bool:
-    """Return whether a night should run; records an installed entry that has no record here."""
-    if options["at"] and nights.schedule() is None:
-        nights.keep(Schedule(options["at"], options["until"], names, now))
-    if not options["catch-up"]:
-        return True
+def _is_missed(nights: Nights, now: datetime) -> bool:
+    """Return whether a night is over that did not run."""
     outlook = nights.outlook(now, LOCAL)
     return outlook is not None and bool(outlook.missed)
 

@@ -297,7 +297,7 @@ class Reviews:
         known = self._session.verdicts.find(tree, key)
         if known is not None and known.ok:
             return read_findings(known.detail.encode()), ""
-        asked = self._asked(agent, attempt, tree, logs)
+        asked = self._ask(agent, attempt, tree, logs)
         if isinstance(asked, Rests):
             return asked
         data, problem, seconds = asked
@@ -323,7 +323,7 @@ class Reviews:
         data = left_file(out, "criteria.json") if declared else b""
         return read_criteria(self._session.redaction.redact(data), declared) if isinstance(data, bytes) else []
 
-    def _asked(self, agent: Agent, attempt: Attempt, tree: str, logs: Path) -> tuple[bytes, str, float] | Rests:
+    def _ask(self, agent: Agent, attempt: Attempt, tree: str, logs: Path) -> tuple[bytes, str, float] | Rests:
         wait = self._run.accounts.review_wait(agent.name)
         if wait is not None:
             self._session.observer.changed(self._issue.ref)

@@ -140,7 +140,7 @@ class Merger:
         with run.pool.slot() as slot:
             tree = store.with_paths_of(merged.marked, tip, merged.conflicts, slot.scratch)
         for rule in rules:
-            made = self._regenerated(tree, rule, candidate, merged.conflicts)
+            made = self._regenerate(tree, rule, candidate, merged.conflicts)
             if made.problem:
                 return Clash(tip, merged.conflicts, why=f"`{_shown(rule)}` did not settle it: {made.problem}")
             tree = made.tree
@@ -154,7 +154,7 @@ class Merger:
         ]
         return rules if all(any(matches(path, rule.paths) for rule in rules) for path in paths) else []
 
-    def _regenerated(self, tree: str, rule: Regenerate, candidate: Candidate, conflicts: tuple[str, ...]) -> Made:
+    def _regenerate(self, tree: str, rule: Regenerate, candidate: Candidate, conflicts: tuple[str, ...]) -> Made:
         """Run the command of a rule on a tree; of its result, only the files that the rule names are kept."""
         run, item = self.run, regeneration(rule, self.run.policy)
         with run.session.verdicts.alone(tree, item.key):
@@ -206,7 +206,7 @@ class Lander:
         while True:
             proof = self._proved()
             if isinstance(proof, Landing):
-                if self._bring(self.candidate, proof):
+                if self._advance_branch(self.candidate, proof):
                     return
             elif isinstance(proof, Rests):
                 return
@@ -333,7 +333,7 @@ class Lander:
 
         return Judged(tree, base, change, trusted=seen("tests-changed"), asked=seen("tests-weakened"))
 
-    def _bring(self, candidate: Candidate, landing: Landing) -> bool:
+    def _advance_branch(self, candidate: Candidate, landing: Landing) -> bool:
         """Move the branch to a proved candidate; False if the tip has moved and the proof must be repeated."""
         publisher = self._session.plugins.publisher
         if publisher.merges:
@@ -363,7 +363,7 @@ class Lander:
             self._run.take(landing)
             self._run.record_landed(landing, attempt.number)
             self._run.write_receipt(landing)
-            publisher.pushed(self._run)
+            publisher.record_push(self._run)
         return True
 
     def _pushed_before(self, tree: str, tip: str, message: str) -> str:

@@ -165,7 +165,7 @@ class MergeQueue:
             others = [self._landers[member].candidate for member in self._queue.members]
         if self._rules.probe_s:
             self.collisions.arrived(lander.candidate, others)
-        alone = {key} if self._rules.select_tests != "off" and self._fails_selected(lander) else set()
+        alone = {key} if self._rules.select_tests != "off" and self._run_selected(lander) else set()
         with self._changed:
             self._landers[key] = lander
             suspects = self._queue.suspects | alone
@@ -182,13 +182,13 @@ class MergeQueue:
             with self._changed:
                 self._leave(key)
 
-    def _fails_selected(self, lander: Lander) -> bool:
-        """Return whether the tests selected for a candidate fail with it alone on the tip."""
+    def _run_selected(self, lander: Lander) -> bool:
+        """Run the tests selected for a candidate, alone on the tip; returns whether they fail."""
         tip = self._run.session.plugins.publisher.tip(self._run)
         built = lander.build(tip)
         if isinstance(built, Clash):
             return False
-        return self.selection.fail(lander.candidate, built.tree, self._run.store.tree_of(tip))
+        return self.selection.test(lander.candidate, built.tree, self._run.store.tree_of(tip))
 
     def probe(self) -> None:
         """Look whether the changes of agents at work conflict with one another or with what waits here."""
@@ -363,7 +363,7 @@ class MergeQueue:
                 run.take(landing)
                 run.record_landed(landing, lander.candidate.attempt.number)
                 run.write_receipt(landing)
-            publisher.pushed(run)
+            publisher.record_push(run)
         return True
 
     def _move_on(self, landed: tuple[str, ...], before: str) -> None:

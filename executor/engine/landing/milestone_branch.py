@@ -114,7 +114,7 @@ class Branch:
             refs.move([Move(name, ahead, None)], "the branch has it")
             view.ahead = ""
             return at
-        return ahead if refs.contains(at, ahead) else self._joined(at, ahead)
+        return ahead if refs.contains(at, ahead) else self._join(at, ahead)
 
     def record_branch(self) -> Move | None:
         """Return the update of the ref that records the milestone's branch; None if it is up to date."""
@@ -148,7 +148,7 @@ class Branch:
             self._run.session.checkouts.catch_up(branch, old, new)
         self._run.record(CheckoutsUpdated(branch=branch))
 
-    def _joined(self, at: str, ahead: str) -> str:
+    def _join(self, at: str, ahead: str) -> str:
         """Merge the branch into the landings ahead of it; both sides are kept."""
         view, session = self._run.view, self._run.session
         short = view.branch.removeprefix("refs/heads/")

@@ -181,7 +181,7 @@ class ForgejoForge:
             path = f"{self._at}/pulls/{pull.number}"
             now = self._api.effect("update a pull request", probe, lambda: self._api.write("PATCH", path, changed))
         missing = [label for label in labels if label not in now.labels]
-        return self._labelled(now, missing) if missing else now
+        return self._add_labels(now, missing) if missing else now
 
     def retarget(self, pull: PullRequest, base: str) -> PullRequest:
         """Set the branch that it goes to; returns the pull request."""
@@ -282,12 +282,12 @@ class ForgejoForge:
 
     def close_issue(self, number: int) -> bool:
         """Close an issue; returns whether it was open."""
-        return self._closed(f"{self._at}/issues/{number}", "issue")
+        return self._close(f"{self._at}/issues/{number}", "issue")
 
     def close_milestone(self, title: str) -> bool:
         """Close a milestone; returns whether it was open."""
         number = self._milestone(title).id
-        return self._closed(f"{self._at}/milestones/{number}", "milestone")
+        return self._close(f"{self._at}/milestones/{number}", "milestone")
 
     def post_status(self, sha: str, name: str, state: str, description: str) -> bool:
         """Post the verdict of one of the executor's checks; False if the token lacks permission."""
@@ -353,7 +353,7 @@ class ForgejoForge:
         statuses = self._api.pages(f"{self._at}/commits/{sha}/statuses", {"sort": "oldest"}, _Status)
         return list({item.context: item for item in statuses}.values())
 
-    def _labelled(self, pull: PullRequest, missing: list[str]) -> PullRequest:
+    def _add_labels(self, pull: PullRequest, missing: list[str]) -> PullRequest:
         known = {item.name: item.id for item in self._api.pages(f"{self._at}/labels", {}, _Label)}
         numbers = [known[name] for name in missing if name in known]
         if not numbers:
@@ -386,7 +386,7 @@ class ForgejoForge:
             url=item.html_url,
         )
 
-    def _closed(self, path: str, what: str) -> bool:
+    def _close(self, path: str, what: str) -> bool:
         return self._api.close_once(path, what, lambda: self._api.write("PATCH", path, {"state": "closed"}))
 
 

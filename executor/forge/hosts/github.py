@@ -152,9 +152,9 @@ class Merging:
             waiting = ", ".join(
                 f'"{item.name}"' + (f" ({item.detail})" if item.detail else "") for item in checks.of("pending")
             )
-            answer: MergeAnswer | None = _LEAVE if waiting else self._merged(now, sha, title, message, method)
+            answer: MergeAnswer | None = _LEAVE if waiting else self._merge_now(now, sha, title, message, method)
             if answer is _LEAVE:
-                answer = self._left(now, sha, title, message, method, waiting or "required checks")
+                answer = self._leave_to_forge(now, sha, title, message, method, waiting or "required checks")
             if answer is not None:
                 return answer
             self._api.wait(tries)
@@ -177,7 +177,7 @@ class Merging:
                 self._api.wait(tries)
         raise ForgeUnavailableError(f"pull request #{pull.number}: the forge did not take its auto-merge back")
 
-    def _merged(self, pull: PullRequest, sha: str, title: str, message: str, method: str) -> MergeAnswer | None:
+    def _merge_now(self, pull: PullRequest, sha: str, title: str, message: str, method: str) -> MergeAnswer | None:
         """Merge now; `_LEAVE` if only GitHub can do that, None if the outcome is unknown."""
         body = {"sha": sha, "merge_method": method, "commit_title": title, "commit_message": message}
         answer = self._api.write("PUT", f"{self._at}/pulls/{pull.number}/merge", body)
@@ -193,7 +193,7 @@ class Merging:
             return _LEAVE
         return MergeAnswer("refused", answer.message or f"status {answer.status}")
 
-    def _left(
+    def _leave_to_forge(
         self, pull: PullRequest, sha: str, title: str, message: str, method: str, waiting: str
     ) -> MergeAnswer | None:
         """Have GitHub merge it once its checks are green; None if it could be merged at once after all."""

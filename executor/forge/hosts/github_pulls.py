@@ -248,12 +248,12 @@ class Issues:
 
     def close(self, number: int) -> bool:
         """Close an issue; returns whether it was open."""
-        return self._closed(f"{self._at}/issues/{number}", {"state": "closed", "state_reason": "completed"}, "issue")
+        return self._close(f"{self._at}/issues/{number}", {"state": "closed", "state_reason": "completed"}, "issue")
 
     def close_milestone(self, title: str) -> bool:
         """Close a milestone; returns whether it was open."""
         number = self._milestone(title).number
-        return self._closed(f"{self._at}/milestones/{number}", {"state": "closed"}, "milestone")
+        return self._close(f"{self._at}/milestones/{number}", {"state": "closed"}, "milestone")
 
     def _milestone(self, wanted: str) -> Milestone:
         for item in self._api.pages(f"{self._at}/milestones", {"state": "all"}, Milestone):
@@ -273,7 +273,7 @@ class Issues:
             url=item.html_url,
         )
 
-    def _closed(self, path: str, body: dict[str, str], what: str) -> bool:
+    def _close(self, path: str, body: dict[str, str], what: str) -> bool:
         return self._api.close_once(path, what, lambda: self._api.write("PATCH", path, body))
 
 

@@ -208,7 +208,7 @@ class GitLabForge:
             checks = self.checks(sha)
             if checks.of("failure"):
                 return red_answer(checks)
-            answer = self._asked(now, item, sha, f"{title}\n\n{message}", method, checks)
+            answer = self._ask(now, item, sha, f"{title}\n\n{message}", method, checks)
             if answer is not None:
                 return answer
             self._api.wait(tries)
@@ -273,12 +273,12 @@ class GitLabForge:
 
     def close_issue(self, number: int) -> bool:
         """Close an issue; returns whether it was open."""
-        return self._closed(f"{self._at}/issues/{number}", "issue")
+        return self._close(f"{self._at}/issues/{number}", "issue")
 
     def close_milestone(self, title: str) -> bool:
         """Close a milestone; returns whether it was open."""
         number = self._milestone(title).id
-        return self._closed(f"{self._at}/milestones/{number}", "milestone")
+        return self._close(f"{self._at}/milestones/{number}", "milestone")
 
     def post_status(self, sha: str, name: str, state: str, description: str) -> bool:
         """Post the verdict of one of the executor's checks; False if the token lacks permission."""
@@ -291,7 +291,7 @@ class GitLabForge:
         body = {"state": word, "name": full, "description": description[:255]}
         return self._api.post_status(f"{self._at}/statuses/{sha}", word, known, body, sha)
 
-    def _asked(
+    def _ask(
         self, pull: PullRequest, item: _Request, sha: str, message: str, method: str, checks: Checks
     ) -> MergeAnswer | None:
         """Request the merge; None while the outcome is unknown."""
@@ -371,7 +371,7 @@ class GitLabForge:
             url=item.web_url,
         )
 
-    def _closed(self, path: str, what: str) -> bool:
+    def _close(self, path: str, what: str) -> bool:
         return self._api.close_once(path, what, lambda: self._api.write("PUT", path, {"state_event": "close"}))
 
 

@@ -198,12 +198,12 @@ def _entry(item: Node, reading: Reading, closed: set[str], title: str) -> None:
         return
     own = item.get("milestone")
     other = "" if own is None else own.text("title") if own.keys is not None else own.word()
-    if _left(item, label, other, title, reading):
+    if _leave_out(item, label, other, title, reading):
         return
     reading.issues.append(_issue(item, label, number, heading, reading, closed))
 
 
-def _left(item: Node, label: str, other: str, title: str, reading: Reading) -> bool:
+def _leave_out(item: Node, label: str, other: str, title: str, reading: Reading) -> bool:
     """Return whether an issue is omitted, because it is closed or of another milestone."""
     if _state(item) in {"closed", "done"}:
         item.pass_over(*(item.keys or {}))

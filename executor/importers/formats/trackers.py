@@ -174,7 +174,7 @@ def _task(task: Node, reading: Reading) -> None:
         for key, head in (("details", "Details"), ("testStrategy", "Test strategy"))
         if (text := task.text(key))
     ]
-    subtasks = [one for one in task.rows("subtasks") if one.keys is not None and not _dropped(name, one, reading)]
+    subtasks = [one for one in task.rows("subtasks") if one.keys is not None and not _drop(name, one, reading)]
     fields = words_of(task, reading, name)
     fields |= {key: value for key in ("phase", "agent") if (value := flat(task.text(key)))}
     criteria = task.get("acceptanceCriteria") or task.get("acceptance_criteria")
@@ -211,7 +211,7 @@ def _below(name: str, number: str) -> str:
     return number if "." in number else f"{name}.{number}"
 
 
-def _dropped(name: str, one: Node, reading: Reading) -> bool:
+def _drop(name: str, one: Node, reading: Reading) -> bool:
     """Return whether a subtask is cancelled, and note it."""
     status = one.text("status")
     if status_of(status) != "cancelled":

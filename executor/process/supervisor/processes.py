@@ -203,8 +203,8 @@ class Pulse:
         first = min(self.limit, self.silent)
         self.due = self.alive + min(first / 10, 5.0) if first < float("inf") else first  # time of the next look
 
-    def stopped(self, now: float) -> bool:
-        """Return whether there was no activity for `limit` seconds."""
+    def look(self, now: float) -> bool:
+        """Look for activity; returns whether there was none for `limit` seconds."""
         cpu = round(sum(os.times()[2:4]) * HZ) + sum(process.ticks for process in descendants().values())
         if abs(cpu - self.cpu) >= max(1, CPU_ALIVE * HZ * (now - self.cpu_since)):
             self.alive, self.cpu_since, self.cpu = now, now, cpu

@@ -120,7 +120,7 @@ class Keeper:
             now = time.monotonic()
             if now >= deadline:
                 self.reason = "timeout"
-            elif now >= self.pulse.due and self.pulse.stopped(now):
+            elif now >= self.pulse.due and self.pulse.look(now):
                 self.reason = "idle"
             elif silence := self.pulse.silence(now):
                 send_line({"id": self.request["id"], "silent": round(silence, 1)})
@@ -137,7 +137,7 @@ class Keeper:
             if now >= deadline:
                 self.reason = "timeout"
                 return
-            if now >= pulse.due and pulse.stopped(now):
+            if now >= pulse.due and pulse.look(now):
                 return
             self.listen(min(deadline, pulse.due, now + 0.2) - now)
 
