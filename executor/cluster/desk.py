@@ -57,6 +57,7 @@ _KEY = 20
 _NOTE_S = 10.0
 """Seconds without an answer after which a person is told what is waited for."""
 _SENDS = 3
+_MOST_FENCES = 5
 _STRAY_BEATS = 3
 """Beats without a claim after which checks of killed runs are taken away from the workers."""
 
@@ -188,15 +189,15 @@ class Desk:
             now = time.monotonic()
             silent = self._watch.silence(order.id, lease[1], now) if lease is not None else now - since
             self._start_worker(order, lease[0] if lease is not None else None, silent)
-            asked = self._still_hopes(order, silent, asked)
+            asked = self._still_hopes(order, lease[0].fence if lease is not None else 0, silent, asked)
 
-    def _still_hopes(self, order: Order, silent: float, asked: float) -> float:
-        """Withdraw an order that no worker will claim; returns at which silence its conditions were last asked for.
+    def _still_hopes(self, order: Order, fence: int, silent: float, asked: float) -> float:
+        """Withdraw an order that nobody will claim or end; returns the silence at which its conditions were asked for.
 
         A check that waits may do so for the places of checks that a killed run has left. Those go, once for each run.
 
         Raises:
-            HostError: nobody has claimed it for too long.
+            HostError: nobody has claimed it for too long, or a check ends whatever worker begins it.
             OrphanError: no host has the conditions of a check any more.
         """
         if order.asks and silent > _STRAY_BEATS * self._runner.beat_s and not self._strays_gone:
@@ -204,6 +205,9 @@ class Desk:
             self._exchange.remove(
                 name for name in self._look(fresh=True).orders if is_check_id(name) and name not in self._judged
             )
+        if order.asks and fence > _MOST_FENCES:
+            self.cancel(order.id)
+            raise HostError(f"{fence} workers began {order.profile}, and none of them ended it")
         if order.asks and silent > asked + self._runner.patience_s:
             asked = silent
             if self._is_orphan(order):

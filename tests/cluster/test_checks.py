@@ -14,6 +14,7 @@ import pytest
 from tests.cluster.dask_daemons import free_port
 from tests.cluster.test_dask import WORKER, cluster
 from tests.cluster.test_workers import BRANCH, FAR, Far, alive, until
+from tests.features.test_shared_verdicts import Team
 from tests.support import Repo, issue
 
 if TYPE_CHECKING:
@@ -188,3 +189,76 @@ def test_without_a_worker_the_check_runs_here_after_one_warning(far: Far) -> Non
     assert sorted(far.repo.landed(BRANCH)) == ["a@1", "b@1"]
     assert not any("host" in item for item in far.events("checked"))
     assert far.refs() == []
+
+
+@pytest.mark.long
+def test_a_check_that_ends_every_worker_runs_here_after_a_few(far: Far) -> None:
+    home = far.folder / "box"
+    declare(far, f"test ! -e a || test $HOME != {home} || kill -9 $(cat $HOME/pid); echo {REPORT}")
+    far.repo.milestone("m1", issue("a", "echo a > a"))
+    run, begun = far.repo.start("milestone:m1"), 0
+    while run.poll() is None and begun < 20:
+        worker, begun = far.start_worker("box"), begun + 1
+        (home / "pid").write_text(str(worker.pid))
+        assert until(lambda worker=worker: worker.poll() is not None or run.poll() is not None)  # type: ignore[misc]
+        worker.kill()
+        worker.wait()
+    out, _ = run.communicate(timeout=60)
+    assert run.returncode == 0, out
+    assert "workers began there, and none of them ended it" in out
+    assert 3 < begun < 10
+    assert far.repo.landed(BRANCH) == ["a@1"]
+    assert far.refs() == []
+
+
+@pytest.mark.long
+def test_a_verdict_of_this_machine_is_none_of_a_worker(far: Far) -> None:
+    """Where a check moves to other hosts, it has to pass there; the other way round, too."""
+    ran = far.folder / "ran"
+    declare(far, f"echo $HOME >> {ran}; echo {REPORT}")
+    far.repo.write(
+        "rules/checks.toml",
+        (checks := (far.repo.path / "rules/checks.toml").read_text()).replace('runner = "far"\n', ""),
+    )
+    far.repo.milestone("m1", issue("a", "echo a > a"))
+    far.repo.doit("milestone:m1").check()
+    assert str(far.folder / "box") not in ran.read_text()
+    far.repo.write("rules/checks.toml", checks)
+    with far.worker("box"):
+        far.repo.doit("verify", "m1").check()
+    assert str(far.folder / "box") in ran.read_text()
+
+
+@pytest.mark.long
+def test_another_clone_takes_the_check_over_and_a_third_one_believes_its_verdict(tmp_path: Path) -> None:
+    """The first clone is killed while its check runs on a worker; the second one uses the result and signs it."""
+    team = Team(tmp_path, str(tmp_path / "store"))
+    ran, go = tmp_path / "ran", tmp_path / "go"
+    checks = (
+        '[check.there]\nrunner = "far"\nsabotage = "off"\nsabotage_reason = "-"\n'
+        f"run = '''test ! -e a || echo ran >> {ran}; while test -e a -a ! -e {go}; do sleep 0.1; done; "
+        f"echo {REPORT}'''\n"
+    )
+    team.first.write("rules/checks.toml", checks)
+    team.first.write("rules/runners.toml", f"[runner.far]\n{FAR}isolated = true\n")
+    team.first.write("rules/routes.toml", '[route.default]\nagent = ["script"]\nchecks = ["there"]\n')
+    team.first.milestone("m1", issue("a", "echo a > a"))
+    team.first.commit("a runner")
+    team.first.git("push", "-q", "origin", "main")
+    second = team.clone("second")
+    far = Far.__new__(Far)
+    far.folder, far.repo, far.remote = tmp_path, team.first, tmp_path / "origin.git"
+    with far.worker("box"):
+        run = team.first.start("milestone:m1")
+        assert until(ran.exists)
+        run.kill()
+        run.communicate()
+        go.touch()
+        second.doit("milestone:m1", "--take-over").check()
+        assert ran.read_text() == "ran\n", "the check ran once"
+        third = team.clone("third")
+        said = third.doit("verify", "m1", "--json").check()
+        assert (said.json[0]["ok"], ran.read_text()) == (True, "ran\n")
+        proofs = third.doit("explain", "m1/a", "--json").check().json["proofs"]
+        assert [(row["by"], row["host"]) for row in proofs] == [("ci", platform.node())]
+        assert [name for name in far.refs() if "/work/" in name] == []
