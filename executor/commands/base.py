@@ -26,7 +26,7 @@ from executor.commands.output import complain, discard, may_refuse, protected, r
 from executor.commands.user_code import user_fault
 from executor.errors import DeclarationError, ExecutorError, StateFullError, UsageError
 from executor.process.files import write_atomic
-from executor.status.summary_cache import board_of, is_held
+from executor.status.summary_cache import index_of, is_held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -435,7 +435,7 @@ def _meant(project: Project, command: str) -> str:
     Raises:
         UsageError: there is no such milestone.
     """
-    items = board_of(project).milestones
+    items = index_of(project).milestones
     for found in (
         [item["id"] for item in items if is_held(project, item["id"])],
         [item["id"] for item in items if item["landed"] < item["total"]],

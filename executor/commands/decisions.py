@@ -35,7 +35,7 @@ from executor.state.journal import Journal
 from executor.state.model import DONE_ALREADY, QUESTION
 from executor.status.milestone_status import PAUSED
 from executor.status.reader import observe
-from executor.status.summary_cache import board_of
+from executor.status.summary_cache import index_of
 
 if TYPE_CHECKING:
     from executor.config.project import Project
@@ -358,12 +358,12 @@ class Unpause(Command):
 def _named(project: Project, arguments: list[str], command: str) -> list[MilestoneRow]:
     if not arguments:
         raise UsageError(f"name at least one milestone, for example `doit {command} m4`")
-    board = board_of(project)
+    index = index_of(project)
     found = []
     for name in arguments:
-        item = board.milestone(name.removeprefix("milestone:"))
+        item = index.milestone(name.removeprefix("milestone:"))
         if item is None:
-            raise UsageError(unknown_milestone(name, [item["id"] for item in board.milestones]))
+            raise UsageError(unknown_milestone(name, [item["id"] for item in index.milestones]))
         found.append(item)
     return found
 

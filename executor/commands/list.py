@@ -50,7 +50,7 @@ from executor.config.project import has_milestones, open_project
 from executor.errors import ExecutorError, UsageError
 from executor.git.command import git_version
 from executor.process.files import read_json
-from executor.status.summary_cache import Board, board_of
+from executor.status.summary_cache import StatusIndex, index_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -96,24 +96,24 @@ class List(DoitList):
                 sys.stderr.write("no milestone is declared here; write milestones/ID.toml, or `doit import PLAN`\n")
             return code
         require_here(params)
-        board = board_of(open_project())
-        rows = _wanted(board, board.rows() if params["subtasks"] else board.pending, args)
+        index = index_of(open_project())
+        rows = _wanted(index, index.rows() if params["subtasks"] else index.pending, args)
         if params["json"]:
             print_json([_public(row) for row in rows])
         elif params["quiet"]:
             sys.stdout.write("".join(f"{row['ref']}\n" for row in rows))
         else:
-            sys.stdout.write(_text(board, rows, args, every=params["subtasks"]))
-        return report_faults(board.faults)
+            sys.stdout.write(_text(index, rows, args, every=params["subtasks"]))
+        return report_faults(index.faults)
 
 
-def _wanted(board: Board, rows: list[IssueRow], names: list[str]) -> list[IssueRow]:
+def _wanted(index: StatusIndex, rows: list[IssueRow], names: list[str]) -> list[IssueRow]:
     wanted = {name.removeprefix("milestone:") for name in names}
     single = next((name for name in names if name.startswith(("issue:", "step:", "release:")) or "/" in name), "")
     if single:
         ref = "/".join(single.rpartition(":")[2].split("/")[:2])
         raise UsageError(f"expected a milestone, found {single}; `doit explain {ref}` and `doit info {single}` show it")
-    board.require(wanted)
+    index.require(wanted)
     return [row for row in rows if not wanted or row["ref"].partition("/")[0] in wanted]
 
 
@@ -132,15 +132,15 @@ def _public(row: IssueRow) -> ListedIssue:
     }
 
 
-def _text(board: Board, rows: list[IssueRow], names: list[str], *, every: bool) -> str:
-    known = [item for item in board.milestones if not names or item["id"] in names]
+def _text(index: StatusIndex, rows: list[IssueRow], names: list[str], *, every: bool) -> str:
+    known = [item for item in index.milestones if not names or item["id"] in names]
     gone = [
         ["landed", f"{item['id']}/{safe(left['id'])}", "-", f"landed as {left['commit'][:10]}; no longer declared"]
         for item in (known if every else ())
         for left in item["removed"]
     ]
     text = "".join(f"{item['id']}: {safe(item['reason'])}; {item['hint']}\n" for item in known if item["pause"])
-    drafts = [item for item in board.drafts if not names or item["id"] in names]
+    drafts = [item for item in index.drafts if not names or item["id"] in names]
     text += "".join(f"{item['id']}: draft: {safe(item['reason'])}\n" for item in drafts)
     if rows or gone:
         shown = [[row["status"], row["ref"], row["title"], row["reason"]] for row in rows]

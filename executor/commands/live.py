@@ -24,7 +24,7 @@ from rich.text import Text
 from executor.commands.base import safe
 from executor.commands.plain import ago, ending, event_line, headline, money, run_note
 from executor.engine.stops import Stops
-from executor.report.snapshot import picture_of, standing_of
+from executor.report.snapshot import snapshot_of, standing_of
 from executor.state.decide import Act
 from executor.status.progress import phase_line
 from executor.tasks.compile import IssueAction, Waiting
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from executor.engine.session import Session
-    from executor.report.snapshot import Picture, Row, Working
+    from executor.report.snapshot import Row, Snapshot, Working
 
 __all__ = ["Drawing", "LiveReporter", "Region", "Reporter", "on_a_terminal", "reporter_for", "terminal_size"]
 
@@ -170,37 +170,37 @@ class Drawing:
     def __init__(self, stream: Any) -> None:
         self._console = Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=False)
 
-    def region(self, pictures: Sequence[Picture], width: int, height: int) -> list[str]:
+    def region(self, snapshots: Sequence[Snapshot], width: int, height: int) -> list[str]:
         """Return the footer: progress and active issues."""
         parts: list[RenderableType] = []
         narrow = min(width, _MOST)
-        room = max(1, (height - (3 + _MOST_PHASES) * len(pictures)) // max(1, len(pictures)))
-        for picture in pictures:
-            parts += [_head(picture), _bar(picture, narrow), _working(picture.working, room, narrow)]
-            parts += _phases(picture)
+        room = max(1, (height - (3 + _MOST_PHASES) * len(snapshots)) // max(1, len(snapshots)))
+        for snapshot in snapshots:
+            parts += [_head(snapshot), _bar(snapshot, narrow), _working(snapshot.working, room, narrow)]
+            parts += _phases(snapshot)
         return self._lines(Group(*parts), narrow)[:height]
 
-    def screen(self, pictures: Sequence[Picture], width: int, height: int) -> list[str]:
+    def screen(self, snapshots: Sequence[Snapshot], width: int, height: int) -> list[str]:
         """Return the full screen: progress, as many issues as fit, and the latest events."""
         lines: list[str] = []
-        share = height // max(1, len(pictures))
-        for picture in pictures:
-            lines += self._screen(picture, width, share)
+        share = height // max(1, len(snapshots))
+        for snapshot in snapshots:
+            lines += self._screen(snapshot, width, share)
         return lines[:height]
 
-    def _screen(self, picture: Picture, width: int, height: int) -> list[str]:
-        note = run_note(picture)
-        top: list[RenderableType] = [_head(picture), _bar(picture, min(width, _MOST))]
+    def _screen(self, snapshot: Snapshot, width: int, height: int) -> list[str]:
+        note = run_note(snapshot)
+        top: list[RenderableType] = [_head(snapshot), _bar(snapshot, min(width, _MOST))]
         if note:
-            style = "red" if picture.run is not None and picture.run.cut_off else ""
+            style = "red" if snapshot.run is not None and snapshot.run.cut_off else ""
             top.append(Text(safe(note), style))
-        events = [_one_line(event_line(event), "dim") for event in picture.last]
+        events = [_one_line(event_line(event), "dim") for event in snapshot.last]
         narrow = min(width, _MOST)
         head, tail = self._lines(Group(*top), narrow), self._lines(Group(*events), width) if events else []
-        drawn = Group(_working(picture.working, max(1, height // 4), narrow), *_phases(picture))
-        active = self._lines(drawn, narrow) if picture.working or picture.phases else []
+        drawn = Group(_working(snapshot.working, max(1, height // 4), narrow), *_phases(snapshot))
+        active = self._lines(drawn, narrow) if snapshot.working or snapshot.phases else []
         room = height - len(head) - len(active) - len(tail) - 2
-        shown, above, below = _window(picture.rows, max(1, room))
+        shown, above, below = _window(snapshot.rows, max(1, room))
         parts = [_one_line(f"  ... {above} more above", "dim")] if above else []
         parts_below = [_one_line(f"  ... {below} more below", "dim")] if below else []
         table = self._lines(Group(*parts, _tasks(shown, width), *parts_below), width)
@@ -218,22 +218,22 @@ def _one_line(text: str, style: str = "") -> Text:
     return Text(safe(text), style=style, no_wrap=True, overflow="ellipsis")
 
 
-def _head(picture: Picture) -> Table:
+def _head(snapshot: Snapshot) -> Table:
     grid = _grid()
     grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     grid.add_column(justify="right", no_wrap=True)
-    title = Text.assemble((safe(picture.milestone), "bold"), " ", safe(picture.title))
-    grid.add_row(title, Text(headline(picture)))
+    title = Text.assemble((safe(snapshot.milestone), "bold"), " ", safe(snapshot.title))
+    grid.add_row(title, Text(headline(snapshot)))
     return grid
 
 
-def _bar(picture: Picture, width: int) -> RenderableType:
+def _bar(snapshot: Snapshot, width: int) -> RenderableType:
     if width < _NARROW:
-        return Text(safe("  ".join([f"{picture.percent} %", money(picture.cost_usd), *ending(picture)])))
+        return Text(safe("  ".join([f"{snapshot.percent} %", money(snapshot.cost_usd), *ending(snapshot)])))
     grid = _grid()
     grid.add_column(ratio=1)
-    facts = [f"{picture.percent} %", money(picture.cost_usd), *ending(picture)]
-    bar = ProgressBar(total=100, completed=picture.percent, width=max(8, min(60, width // 3)))
+    facts = [f"{snapshot.percent} %", money(snapshot.cost_usd), *ending(snapshot)]
+    bar = ProgressBar(total=100, completed=snapshot.percent, width=max(8, min(60, width // 3)))
     for _ in facts:
         grid.add_column(justify="right", no_wrap=True)
     grid.add_row(bar, *(Text(fact) for fact in facts))
@@ -275,11 +275,11 @@ def _narrow_working(working: Sequence[Working], room: int) -> RenderableType:
 _MOST_PHASES = 3
 
 
-def _phases(picture: Picture) -> list[RenderableType]:
+def _phases(snapshot: Snapshot) -> list[RenderableType]:
     """Format the phases of issues with workflow steps, one line each, active ones first."""
-    busy = {item.ref for item in picture.working}
-    refs = sorted(picture.phases, key=lambda ref: ref not in busy)[:_MOST_PHASES]
-    return [Text(safe(f"  {ref}: {phase_line(picture.phases[ref])}"), "dim") for ref in refs]
+    busy = {item.ref for item in snapshot.working}
+    refs = sorted(snapshot.phases, key=lambda ref: ref not in busy)[:_MOST_PHASES]
+    return [Text(safe(f"  {ref}: {phase_line(snapshot.phases[ref])}"), "dim") for ref in refs]
 
 
 def _tasks(rows: Sequence[Row], width: int) -> Table:
@@ -432,8 +432,8 @@ class LiveReporter(Reporter):
 
     def _lines(self, width: int, height: int) -> list[str]:
         taken_up = self._in_hand()
-        pictures = [
-            picture_of(
+        snapshots = [
+            snapshot_of(
                 self._session.observer,
                 run.name,
                 list(run.journal.events),
@@ -447,4 +447,4 @@ class LiveReporter(Reporter):
             )
             for run in self._session.runs()
         ]
-        return self._drawing.region(pictures, width, height)
+        return self._drawing.region(snapshots, width, height)

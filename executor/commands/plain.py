@@ -18,7 +18,7 @@ from executor.status.progress import phase_line
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from executor.report.snapshot import Picture, Row
+    from executor.report.snapshot import Row, Snapshot
     from executor.state.record import Record
 
 __all__ = [
@@ -30,8 +30,8 @@ __all__ = [
     "event_line",
     "headline",
     "money",
-    "picture_value",
     "run_note",
+    "snapshot_value",
 ]
 
 
@@ -59,52 +59,52 @@ def money(dollars: float) -> str:
     return f"${dollars:.2f}"
 
 
-def headline(picture: Picture) -> str:
+def headline(snapshot: Snapshot) -> str:
     """Return the numbers of issues that have landed, that wait for a person and that are in progress."""
     others = [
         f"{count} {status}"
-        for status, count in picture.counts.items()
+        for status, count in snapshot.counts.items()
         if status in {"failed", "skipped", "review", "running", "stale"}
     ]
-    return ", ".join([f"{picture.landed} of {len(picture.rows)} landed", *others])
+    return ", ".join([f"{snapshot.landed} of {len(snapshot.rows)} landed", *others])
 
 
-def ending(picture: Picture) -> list[str]:
+def ending(snapshot: Snapshot) -> list[str]:
     """Return the duration of the run and its expected end; empty without a run."""
-    run = picture.run
+    run = snapshot.run
     if run is None or run.how is not How.RUNNING:
         return []
-    found = [ago(picture.at - moment(run.started))]
-    if picture.end is not None:
-        guess = "" if picture.end.known else " (a guess)"
-        found.append(f"ends about {clock(picture.at + picture.end.seconds, picture.at)}{guess}")
+    found = [ago(snapshot.at - moment(run.started))]
+    if snapshot.end is not None:
+        guess = "" if snapshot.end.known else " (a guess)"
+        found.append(f"ends about {clock(snapshot.at + snapshot.end.seconds, snapshot.at)}{guess}")
     return found
 
 
 _CUT_OFF = {How.HALTED: "halted", How.ERROR: "ended by an error"}
 
 
-def run_note(picture: Picture) -> str:
+def run_note(snapshot: Snapshot) -> str:
     """Return who runs the milestone, or how the latest run ended and what resumes it."""
-    run = picture.run
+    run = snapshot.run
     if run is None:
-        return _standing(picture)
+        return _standing(snapshot)
     who = f"by {run.user} on {run.host} (process {run.pid})"
-    started = clock(moment(run.started), picture.at)
+    started = clock(moment(run.started), snapshot.at)
     if run.how is How.RUNNING:
-        return f"{picture.status}; running since {started} {who}"
-    ended = clock(moment(run.ended), picture.at)
+        return f"{snapshot.status}; running since {started} {who}"
+    ended = clock(moment(run.ended), snapshot.at)
     if run.cut_off:
         word = _CUT_OFF.get(run.how, "interrupted")
         why = run.why or "the run died"
-        flying = ", ".join(f"{picture.milestone}/{issue}" for issue in run.in_flight)
+        flying = ", ".join(f"{snapshot.milestone}/{issue}" for issue in run.in_flight)
         at_work = f", at work on {flying}" if flying else ""
-        return f"{word} about {ended} ({why}){at_work}; doit milestone:{picture.milestone} resumes it"
-    return f"{_standing(picture)}; the last run ended at {ended} with exit code {run.code}"
+        return f"{word} about {ended} ({why}){at_work}; doit milestone:{snapshot.milestone} resumes it"
+    return f"{_standing(snapshot)}; the last run ended at {ended} with exit code {run.code}"
 
 
-def _standing(picture: Picture) -> str:
-    found = picture.standing
+def _standing(snapshot: Snapshot) -> str:
+    found = snapshot.standing
     return f"{found.status}: {found.reason}" + (f"; {found.hint}" if found.hint else "")
 
 
@@ -114,68 +114,68 @@ def event_line(event: Record) -> str:
     return f"{at:%H:%M:%S} {event.key or '-'}  {sentence_of(event)}"
 
 
-def block(picture: Picture) -> str:
+def block(snapshot: Snapshot) -> str:
     """Format a complete snapshot: progress, every issue, the latest events."""
-    lines = [_head(picture), *_notes(picture), *_rows(picture.rows), "latest events:"]
-    return _text([*lines, *(f"  {event_line(event)}" for event in picture.last)] if picture.last else lines[:-1])
+    lines = [_head(snapshot), *_notes(snapshot), *_rows(snapshot.rows), "latest events:"]
+    return _text([*lines, *(f"  {event_line(event)}" for event in snapshot.last)] if snapshot.last else lines[:-1])
 
 
-def change_block(before: Picture, picture: Picture) -> str:
+def change_block(before: Snapshot, snapshot: Snapshot) -> str:
     """Format the changes since an earlier snapshot; empty without any."""
     old = {row.ref: (row.status, row.reason) for row in before.rows}
-    changed = [row for row in picture.rows if old.get(row.ref) != (row.status, row.reason)]
-    if not changed and (before.status, _how(before)) == (picture.status, _how(picture)):
+    changed = [row for row in snapshot.rows if old.get(row.ref) != (row.status, row.reason)]
+    if not changed and (before.status, _how(before)) == (snapshot.status, _how(snapshot)):
         return ""
-    return _text([_head(picture), *_notes(picture), *_rows(changed)])
+    return _text([_head(snapshot), *_notes(snapshot), *_rows(changed)])
 
 
-def picture_value(picture: Picture) -> dict[str, object]:
+def snapshot_value(snapshot: Snapshot) -> dict[str, object]:
     """Return the snapshot as JSON."""
-    run = picture.run
-    ends = picture.at + picture.end.seconds if picture.end is not None else None
+    run = snapshot.run
+    ends = snapshot.at + snapshot.end.seconds if snapshot.end is not None else None
     return {
-        "id": picture.milestone,
-        "title": picture.title,
-        "branch": picture.branch,
-        "status": picture.status,
-        "percent": picture.percent,
-        "counts": picture.counts,
-        "cost_usd": round(picture.cost_usd, 6),
+        "id": snapshot.milestone,
+        "title": snapshot.title,
+        "branch": snapshot.branch,
+        "status": snapshot.status,
+        "percent": snapshot.percent,
+        "counts": snapshot.counts,
+        "cost_usd": round(snapshot.cost_usd, 6),
         "ends_at": None if ends is None else datetime.fromtimestamp(ends, UTC).isoformat(timespec="seconds"),
         "run": None if run is None else {**asdict(run), "how": str(run.how)},
-        "working": [asdict(item) for item in picture.working],
-        "phases": {ref: [asdict(phase) for phase in phases] for ref, phases in picture.phases.items()},
-        "issues": [asdict(row) for row in picture.rows],
+        "working": [asdict(item) for item in snapshot.working],
+        "phases": {ref: [asdict(phase) for phase in phases] for ref, phases in snapshot.phases.items()},
+        "issues": [asdict(row) for row in snapshot.rows],
         "events": [
             {"at": event.at, "issue": event.key, "event": event.kind, "text": event_line(event)}
-            for event in picture.last
+            for event in snapshot.last
         ],
     }
 
 
-def _how(picture: Picture) -> tuple[str, How] | None:
-    return (picture.run.run, picture.run.how) if picture.run is not None else None
+def _how(snapshot: Snapshot) -> tuple[str, How] | None:
+    return (snapshot.run.run, snapshot.run.how) if snapshot.run is not None else None
 
 
-def _head(picture: Picture) -> str:
-    at = datetime.fromtimestamp(picture.at).astimezone()
-    text = f"{picture.status}, {picture.percent} %, {headline(picture)}"
-    return f"{at:%Y-%m-%d %H:%M:%S %Z} {picture.milestone} {picture.title}: {text}"
+def _head(snapshot: Snapshot) -> str:
+    at = datetime.fromtimestamp(snapshot.at).astimezone()
+    text = f"{snapshot.status}, {snapshot.percent} %, {headline(snapshot)}"
+    return f"{at:%Y-%m-%d %H:%M:%S %Z} {snapshot.milestone} {snapshot.title}: {text}"
 
 
-def _notes(picture: Picture) -> list[str]:
-    found = [run_note(picture)]
-    if ending(picture):
-        elapsed, *ends = ending(picture)
-        found.append(", ".join([f"for {elapsed}", f"cost {money(picture.cost_usd)}", *ends]))
-    found += [f"{ref}: {phase_line(phases)}" for ref, phases in picture.phases.items()]
+def _notes(snapshot: Snapshot) -> list[str]:
+    found = [run_note(snapshot)]
+    if ending(snapshot):
+        elapsed, *ends = ending(snapshot)
+        found.append(", ".join([f"for {elapsed}", f"cost {money(snapshot.cost_usd)}", *ends]))
+    found += [f"{ref}: {phase_line(phases)}" for ref, phases in snapshot.phases.items()]
     found += [
         f"{item.ref} {item.what}{f' by {item.agent}' if item.agent and item.what.startswith('step ') else ''} for "
         f"{ago(item.elapsed)}, quiet {ago(item.quiet)}"
-        for item in picture.working
+        for item in snapshot.working
         if item.what.startswith("step ")
     ]
-    quiet = (item for item in picture.working if item.stalled)
+    quiet = (item for item in snapshot.working if item.stalled)
     found += [f"{item.ref} {item.what} has shown no sign of life for {ago(item.quiet)}: stalled" for item in quiet]
     return [f"  {note}" for note in found if note]
 

@@ -28,7 +28,7 @@ from executor.commands.output import stream_of
 from executor.commands.user_code import explained
 from executor.config.project import Project, compile_project, has_milestones, obstacles_of, open_project, prepare_cache
 from executor.errors import PersonNeededError, UsageError
-from executor.status.summary_cache import board_of
+from executor.status.summary_cache import index_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -357,10 +357,10 @@ def _nothing_to_do(project: Project, wanted: list[str]) -> str:
     """Return the message if every requested issue has landed, without loading anything; empty otherwise."""
     if any(name.startswith("issue:") for name in wanted):
         return ""
-    board = board_of(project)
+    index = index_of(project)
     lines = []
     for name in wanted:
-        item = board.milestone(name.partition(":")[2])
+        item = index.milestone(name.partition(":")[2])
         if item is None or item["landed"] < item["total"] or not item["total"] or _left_refs(project, item["id"]):
             return ""
         released = item["status"] == "released"
@@ -392,10 +392,10 @@ def _startable(project: Project, wanted: list[str]) -> tuple[list[str], list[str
     Raises:
         PersonNeededError: everything requested is paused.
     """
-    board = board_of(project)
+    index = index_of(project)
     refused = {}
     for name in wanted:
-        item = board.milestone(name.partition(":")[2].partition("/")[0])
+        item = index.milestone(name.partition(":")[2].partition("/")[0])
         if item is not None and item["status"] == "paused":
             refused[name] = f"{item['reason']}; nothing was started, go on with: {item['hint']}"
     if len(refused) == len(wanted):

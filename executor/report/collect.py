@@ -213,13 +213,13 @@ _ENDED = frozenset(
 )
 
 
-def report_of(observer: Observer, name: str, board: MilestoneRow, percent: int) -> MilestoneReport:
+def report_of(observer: Observer, name: str, shown: MilestoneRow, percent: int) -> MilestoneReport:
     """Return the report of a milestone.
 
     Args:
         observer: facts and decisions.
         name: the milestone's id.
-        board: its row of the status table, for the status word.
+        shown: its row of the status table, for the status word.
         percent: its progress.
     """
     gathered = _Gatherer(observer, name)
@@ -232,7 +232,7 @@ def report_of(observer: Observer, name: str, board: MilestoneRow, percent: int) 
         id=name,
         title=view.milestone.title,
         goal=view.milestone.goal or "",
-        status=str(board["status"]),
+        status=str(shown["status"]),
         percent=percent,
         branch=view.milestone.branch,
         base=view.base.removeprefix("refs/heads/"),

@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MoneyReport",
-    "Picture",
     "Row",
+    "Snapshot",
     "SurvivalReport",
     "Working",
     "money_of",
-    "picture_of",
+    "snapshot_of",
     "standing_of",
     "survival_of",
 ]
@@ -86,7 +86,7 @@ class Working:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class Snapshot:
     """The data of a view on a milestone.
 
     Attributes:
@@ -135,7 +135,7 @@ class Picture:
         return self.counts.get(Status.LANDED, 0)
 
 
-def picture_of(
+def snapshot_of(
     observer: Observer,
     name: str,
     events: Sequence[Record],
@@ -145,7 +145,7 @@ def picture_of(
     alive: str = "",
     workers: int = 0,
     taken_up: Mapping[str, float] | None = None,
-) -> Picture:
+) -> Snapshot:
     """Take a snapshot of a milestone.
 
     Args:
@@ -165,7 +165,7 @@ def picture_of(
     rows = [_row(observer, ref, item, working.get(ref, ())) for ref, item in decisions.items()]
     runs = run_records(events, alive)
     run = next((item for item in runs if item.run == alive), runs[-1] if runs else None)
-    return Picture(
+    return Snapshot(
         at=at,
         milestone=name,
         title=view.milestone.title,

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         Summary,
     )
 
-__all__ = ["Board", "board_of", "is_held", "pull_of"]
+__all__ = ["StatusIndex", "index_of", "is_held", "pull_of"]
 
 _VERSION = 10
 _NEVER = 2.0**60
@@ -48,7 +48,7 @@ _PACKAGE = __file__
 
 
 @dataclass(frozen=True, slots=True)
-class Board:
+class StatusIndex:
     """Rows of every issue that has not landed, in execution order, and counts for the rest.
 
     Attributes:
@@ -94,7 +94,7 @@ class Board:
         return next((item for item in self.milestones if item["id"] == name), None)
 
 
-def board_of(project: Project) -> Board:
+def index_of(project: Project) -> StatusIndex:
     """Return the current table, from the cache if its key still matches.
 
     Raises:
@@ -106,7 +106,7 @@ def board_of(project: Project) -> Board:
     if found is not None and found.get("version") == _VERSION:
         key = _inputs_key(project, found["watch"], found["tools"], found["ids"], found["refs"])
         if key == found.get("key") and time.time() < found["expires"]:
-            return Board(
+            return StatusIndex(
                 _overlaid(project, found["milestones"]),
                 _running(project, found["pending"]),
                 project,
@@ -115,8 +115,8 @@ def board_of(project: Project) -> Board:
                 tuple(Fault(*row) for row in found["faults"]),
                 frozenset(found["left_out"]),
             )
-    board, _ = _build(project)
-    return board
+    index, _ = _build(project)
+    return index
 
 
 def is_held(project: Project, milestone: str) -> bool:
@@ -124,7 +124,7 @@ def is_held(project: Project, milestone: str) -> bool:
     return is_locked(project.state(milestone) / "lock")
 
 
-def _build(project: Project) -> tuple[Board, list[IssueRow]]:
+def _build(project: Project) -> tuple[StatusIndex, list[IssueRow]]:
     from executor.status.reader import observe
 
     compiled = compile_project(project)
@@ -157,7 +157,7 @@ def _build(project: Project) -> tuple[Board, list[IssueRow]]:
         },
         {"key": key, "rows": rows},
     )
-    board = Board(
+    index = StatusIndex(
         _overlaid(project, milestones),
         _running(project, pending),
         project,
@@ -166,7 +166,7 @@ def _build(project: Project) -> tuple[Board, list[IssueRow]]:
         compiled.faults,
         compiled.left_out,
     )
-    return board, _running(project, rows)
+    return index, _running(project, rows)
 
 
 def _drafts(compiled: Compiled) -> list[DraftRow]:

@@ -32,7 +32,7 @@ from executor.process.locks import try_lock
 from executor.state import segments
 from executor.state.events import MilestoneNight, NightEnded, NightStarted, Notified
 from executor.state.journal import Journal
-from executor.status.summary_cache import board_of
+from executor.status.summary_cache import index_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,10 +78,10 @@ class DigestCommand(Command):
 
 def digest_since(project: Project, since: datetime) -> Digest:
     """Return the digest of everything since a given time."""
-    board = board_of(project)
+    index = index_of(project)
     moment = since.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    events = {item["id"]: segments.read(project.state(item["id"])) for item in board.milestones}
-    return digest_of(moment, zone_time(since, LOCAL), board.milestones, board.rows(), events)
+    events = {item["id"]: segments.read(project.state(item["id"])) for item in index.milestones}
+    return digest_of(moment, zone_time(since, LOCAL), index.milestones, index.rows(), events)
 
 
 def _since(project: Project, asked: str) -> datetime:
@@ -227,7 +227,7 @@ def _digest(project: Project, nights: Nights, journal: Journal, started: datetim
 
 def _incomplete(project: Project) -> tuple[str, ...]:
     """Return unfinished milestones, needed ones first."""
-    items = {item["id"]: item for item in board_of(project).milestones}
+    items = {item["id"]: item for item in index_of(project).milestones}
     ordered: list[str] = []
 
     def visit(name: str) -> None:

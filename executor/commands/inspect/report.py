@@ -20,7 +20,7 @@ from executor.report.exports import sarif
 from executor.report.text import junit, markdown
 from executor.report.tracking import FORMATS, exported, keep_section
 from executor.status.reader import observe
-from executor.status.summary_cache import board_of
+from executor.status.summary_cache import index_of
 
 if TYPE_CHECKING:
     from executor.report.collect import MilestoneReport
@@ -71,7 +71,7 @@ class Report(Command):
         project = open_project()
         compiled = compile_project(project)
         name = meant_milestone(compiled, arguments, "report")
-        row = board_of(project).milestone(name)
+        row = index_of(project).milestone(name)
         if row is None:
             raise UsageError(f"{name} is a draft that lacks something; `doit status {name}` says what")
         text = _MAKERS[kind](report_of(observe(compiled, Refs(project.repository)), name, row, row["percent"]))

@@ -20,7 +20,7 @@ from executor.process.locks import read_holder
 from executor.state import segments
 from executor.state.record import How, RunRecord, run_records
 from executor.status.estimate import moment
-from executor.status.summary_cache import board_of
+from executor.status.summary_cache import index_of
 
 if TYPE_CHECKING:
     from executor.config.project import Project
@@ -54,11 +54,11 @@ class Status(Command):
         names = [name.removeprefix("milestone:") for name in arguments]
         if options["refresh"]:
             _refresh(names)
-        board = board_of(project)
-        board.require(names)
-        rows = board.rows()
-        shown = [item for item in board.milestones if not names or item["id"] in names]
-        drafts = [item for item in board.drafts if not names or item["id"] in names]
+        index = index_of(project)
+        index.require(names)
+        rows = index.rows()
+        shown = [item for item in index.milestones if not names or item["id"] in names]
+        drafts = [item for item in index.drafts if not names or item["id"] in names]
         outlook = Nights(project.cache).outlook(utcnow(), LOCAL)
         if options["json"]:
             report: StatusReport = {
@@ -71,7 +71,7 @@ class Status(Command):
             sys.stdout.write("\n".join(_text(item, _own(rows, item["id"])) for item in shown))
             sys.stdout.write("".join(f"{item['id']}: draft: {safe(item['reason'])}\n" for item in drafts))
             sys.stdout.write("".join(f"\n{safe(line)}" for line in night_lines(outlook)) + "\n" * bool(outlook))
-        return report_faults(board.faults)
+        return report_faults(index.faults)
 
 
 def _refresh(names: list[str]) -> None:

@@ -18,7 +18,7 @@ from executor.errors import DeclarationError, UsageError
 from executor.git.refs import Refs
 from executor.process.files import journal_stamp, segments, stamp
 from executor.process.locks import Holder, read_holder
-from executor.report.snapshot import Picture, picture_of, standing_of
+from executor.report.snapshot import Snapshot, snapshot_of, standing_of
 from executor.state.record import How
 from executor.status.progress import Tail
 from executor.status.reader import observe
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from executor.config.project import Compiled, Project
-    from executor.report.snapshot import Picture
+    from executor.report.snapshot import Snapshot
     from executor.state.record import Record
     from executor.status.reader import Observer
 
@@ -76,13 +76,13 @@ class Watch(Command):
             raise UsageError("milestones/ declares nothing to watch; `doit init` shows how to begin")
         plain = options["plain"] or not on_a_terminal(sys.stdout)
         if options["json"]:
-            from executor.commands.plain import picture_value
+            from executor.commands.plain import snapshot_value
 
-            print_json({"milestones": [picture_value(picture) for picture in looker.pictures()]})
+            print_json({"milestones": [snapshot_value(snapshot) for snapshot in looker.snapshots()]})
         elif options["once"] and plain:
-            _Blocks().show(looker.pictures(), "")
+            _Blocks().show(looker.snapshots(), "")
         elif options["once"]:
-            _Screen().rest(looker.pictures())
+            _Screen().rest(looker.snapshots())
         else:
             _watch(looker, _Blocks() if plain else _Screen(), options["interval"], follow=options["follow"])
         return 0
@@ -90,47 +90,47 @@ class Watch(Command):
 
 def _watch(looker: Looker, view: _Blocks | _Screen, interval: float, *, follow: bool) -> None:
     """Show snapshots until no run is in progress, or until interrupted."""
-    pictures: list[Picture] = []
+    snapshots: list[Snapshot] = []
     with view.open():
         try:
             while True:
                 began = time.monotonic()
-                pictures = looker.pictures()
-                view.show(pictures, looker.problem)
-                if not follow and not any(item.run and item.run.how is How.RUNNING for item in pictures):
+                snapshots = looker.snapshots()
+                view.show(snapshots, looker.problem)
+                if not follow and not any(item.run and item.run.how is How.RUNNING for item in snapshots):
                     break
                 time.sleep(max(interval, _SHARE * (time.monotonic() - began)))
         except KeyboardInterrupt:
             pass
-    view.rest(pictures)
+    view.rest(snapshots)
 
 
 class _Blocks:
     """Plain text: everything once, then changes."""
 
     def __init__(self) -> None:
-        self._before: dict[str, Picture] = {}
+        self._before: dict[str, Snapshot] = {}
         self._problem = ""
 
     @contextmanager
     def open(self) -> Iterator[None]:
         yield
 
-    def show(self, pictures: Sequence[Picture], problem: str) -> None:
+    def show(self, snapshots: Sequence[Snapshot], problem: str) -> None:
         from executor.commands.plain import block, change_block
 
-        for picture in pictures:
-            before = self._before.get(picture.milestone)
-            text = block(picture) if before is None else change_block(before, picture)
+        for snapshot in snapshots:
+            before = self._before.get(snapshot.milestone)
+            text = block(snapshot) if before is None else change_block(before, snapshot)
             if text:
-                self._before[picture.milestone] = picture
+                self._before[snapshot.milestone] = snapshot
                 sys.stdout.write(text)
         if problem != self._problem:
             self._problem = problem
             sys.stdout.write(f"{safe(problem)}\n" if problem else "the declarations are in order again\n")
         sys.stdout.flush()
 
-    def rest(self, pictures: Sequence[Picture]) -> None:
+    def rest(self, snapshots: Sequence[Snapshot]) -> None:
         """Do nothing: everything is printed."""
 
 
@@ -153,20 +153,20 @@ class _Screen:
             sys.stdout.flush()
             signal.signal(signal.SIGTERM, before)
 
-    def show(self, pictures: Sequence[Picture], problem: str) -> None:
-        lines = self._lines(pictures, 2 if problem else 0)
+    def show(self, snapshots: Sequence[Snapshot], problem: str) -> None:
+        lines = self._lines(snapshots, 2 if problem else 0)
         lines += ["", safe(problem)] if problem else []
         sys.stdout.write("\x1b[H" + "\r\n".join(f"{line}\x1b[K" for line in lines) + "\x1b[J")
         sys.stdout.flush()
 
-    def rest(self, pictures: Sequence[Picture]) -> None:
-        sys.stdout.write("".join(f"{line}\n" for line in self._lines(pictures, 1)))
+    def rest(self, snapshots: Sequence[Snapshot]) -> None:
+        sys.stdout.write("".join(f"{line}\n" for line in self._lines(snapshots, 1)))
 
-    def _lines(self, pictures: Sequence[Picture], less: int) -> list[str]:
+    def _lines(self, snapshots: Sequence[Snapshot], less: int) -> list[str]:
         from executor.commands.live import terminal_size
 
         width, height = terminal_size(sys.stdout)
-        return self._drawing.screen(pictures, max(20, width - 1), max(8, height - less))
+        return self._drawing.screen(snapshots, max(20, width - 1), max(8, height - less))
 
 
 def _terminated(_number: int, _frame: object) -> NoReturn:
@@ -199,7 +199,7 @@ class Looker:
         self._observer: Observer | None = None
         self._seen = b""
 
-    def pictures(self) -> list[Picture]:
+    def snapshots(self) -> list[Snapshot]:
         """Return current snapshots of the milestones.
 
         Raises:
@@ -211,7 +211,7 @@ class Looker:
             self._events[name] += tail.read()
         observer = self._observed(self._compiled)
         return [
-            picture_of(
+            snapshot_of(
                 observer,
                 name,
                 self._events[name],
