@@ -18,10 +18,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from executor.agents.command import child_environment, secrets_of
+from executor.cluster import line
 from executor.cluster.desk import Desk, HostError, OrphanError, answers_of, probed
 from executor.cluster.exchange import Arrived, Exchange, files_in, order_commit
-from executor.cluster.orders import PROTOCOL, Lease, Order, ProtocolError, Result, decoded, encoded, ending_of
-from executor.cluster.worker import worker_header
+from executor.cluster.line import CONNECTION
+from executor.cluster.orders import Lease, Order, ProtocolError, Result, decoded, encoded, ending_of
+from executor.cluster.worker import answer_in, worker_header
 from executor.errors import ExecutorError, ForgeRefusedError, ForgeUnavailableError, InterruptedRunError
 from executor.git.command import Git, Identity
 from executor.git.objects import Store
@@ -44,14 +46,16 @@ __all__ = ["Crowd", "Host", "Hosts", "ask"]
 
 _PASSED_ON = ("SSH_AUTH_SOCK", "KUBECONFIG", "DOCKER_HOST", "DOCKER_CONTEXT", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME")
 """Variables of the user that connections need, beside the ordinary ones."""
-_TO_FILE = 'out=$1; shift; exec "$@" > "$out"'
 _WHO = Identity("make-for-milestones", "orders@localhost")
 _SETUP_S = 1800.0
 """Seconds that a set-up command may take, as `executor.cluster.bench` has it."""
-_MOST_ANSWER = 256 * 2**20
 _KEY = 20
 _EPOCH = 0x4F000000
 """Time of a commit that only carries a tree, so that the same tree gives the same commit."""
+_PATIENCE_S = 300.0
+"""Seconds of silence behind a prefix, by default: a computer may sleep, or a network be away, for minutes. Rarely is
+anything waited for so long, because most connections end with their client, and a killed run says farewell."""
+_FAREWELL_S = 4.0
 
 
 class Host:
@@ -96,13 +100,13 @@ class Host:
         given, answer, limit = log.with_suffix(".order"), log.with_suffix(".result"), task.limits.timeout
         order = replace(task, id=_check_id(context, task), base=_commit(context, task.spec))
         try:
-            _pack(context, {"order": asdict(order)}, order.base, given)
+            _pack(context, self.runner, {"order": asdict(order)}, order.base, given)
             with self._slots:
                 ended = context.supervisor.run(_connection(self.runner, context, given, answer, log, limit))
             if ended.reason in {"stopped", "lost"}:
                 raise InterruptedRunError(f"the check {task.profile} was interrupted", 130)
             try:
-                return _read(answer, order, out), self.name
+                return _read(answer, order, out, end_of(log, 2000)), self.name
             except (OSError, ProtocolError) as error:
                 self.down = f"{ended.describe()}: {error}"
                 return None
@@ -123,14 +127,14 @@ class Host:
         given, answer = log.with_suffix(".order"), log.with_suffix(".result")
         limit = order.limits.timeout + _SETUP_S * len(order.prepare)
         try:
-            _pack(context, {"agent": order.id}, commit, given)
+            _pack(context, self.runner, {"agent": order.id}, commit, given)
             with self._slots:
                 seen(Lease(order.id, 1, "", self.name or self.runner.name))
                 ended = context.supervisor.run(_connection(self.runner, context, given, answer, log, limit))
             if ended.reason in {"stopped", "lost"}:
                 raise InterruptedRunError(f"{order.id} was interrupted", 130)
             try:
-                value = _answered(answer, end_of(log, 2000))
+                value = answer_in(answer, end_of(log, 2000))
                 arrived = _unpacked(context, store, value, order)
             except (OSError, ProtocolError, ExecutorError) as error:
                 raise HostError(f"{ended.describe()}: {error}", away=True) from error
@@ -287,7 +291,7 @@ def ask(runner: Runner, argv: tuple[str, ...], *, python: bool = False) -> dict[
         from executor.cluster.dask_tasks import ask_dask
 
         return ask_dask(runner)
-    header = json.dumps({"protocol": PROTOCOL, "describe": argv, "python": python}).encode() + b"\n"
+    header = json.dumps({"protocol": CONNECTION, "describe": argv, "python": python}).encode() + b"\n"
     try:
         done = subprocess.run(
             [*runner.prefix, *runner.worker],
@@ -369,13 +373,19 @@ def _commit(context: RunContext, tree: str) -> str:
     return context.store.commit(tree, [], "Base of a work order\n", _WHO, _EPOCH)
 
 
-def _pack(context: RunContext, asked: Mapping[str, object], commit: str, target: Path) -> None:
+def _pack(context: RunContext, runner: Runner, asked: Mapping[str, object], commit: str, target: Path) -> None:
     """Write a header and all objects of a commit into a file."""
     repository = context.project.repository
     git = Git(repository.common_dir, repository.common_dir)
     pack = git.run("pack-objects", "--revs", "--stdout", "-q", given=f"{commit}\n".encode())
-    header = json.dumps({"protocol": PROTOCOL, **asked}).encode()
-    target.write_bytes(header + b"\n" + commit.encode() + b"\n" + pack)
+    rest = commit.encode() + b"\n" + pack
+    beats = {"beat_s": runner.beat_s, "patience_s": _patience(runner), "size": len(rest)}
+    header = json.dumps({"protocol": CONNECTION, **beats, **asked}).encode()
+    target.write_bytes(header + b"\n" + rest)
+
+
+def _patience(runner: Runner) -> float:
+    return runner.patience_s if "patience_s" in runner.model_fields_set else max(_PATIENCE_S, 2 * runner.beat_s)
 
 
 def _unpacked(context: RunContext, store: Store, value: Mapping[str, object], order: Order) -> Arrived:
@@ -401,30 +411,24 @@ def _unpacked(context: RunContext, store: Store, value: Mapping[str, object], or
 
 def _connection(runner: Runner, context: RunContext, given: Path, answer: Path, log: Path, timeout: float) -> Command:
     return Command(
-        argv=("sh", "-c", _TO_FILE, "sh", str(answer), *runner.prefix, *runner.worker),
+        argv=line.command(str(given), str(answer), runner.beat_s, _patience(runner), (*runner.prefix, *runner.worker)),
         cwd=log.parent,
         env=_environment(),
         log=log,
-        stdin=given,
         timeout=timeout + runner.connect_s,
+        farewell=_FAREWELL_S,
         output_cap=context.policy.limits.output_cap_bytes,
         secrets=(*context.secrets, *secrets_of(runner.env)),
     )
 
 
-def _answered(answer: Path, said: str = "") -> dict[str, object]:
-    if answer.stat().st_size > _MOST_ANSWER:
-        raise ProtocolError("its answer is too long")
-    return worker_header(answer.read_bytes(), said, "the host")
-
-
-def _read(answer: Path, order: Order, out: Path) -> Ended:
+def _read(answer: Path, order: Order, out: Path, said: str) -> Ended:
     """Read an answer, and write the files that came with it.
 
     Raises:
         ProtocolError: it is no answer to this order.
     """
-    value = _answered(answer)
+    value = answer_in(answer, said)
     result = decoded(Result, json.dumps(value.get("result")).encode())
     if result.order != order.id:
         raise ProtocolError("its answer is to another order")

@@ -10,19 +10,20 @@ import base64
 import json
 import os
 import platform
-import select
+import re
 import subprocess
 import sys
 import threading
 import uuid
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from executor.agents.command import child_environment, secrets_of
 from executor.cluster.exchange import files_in, result_commit
+from executor.cluster.line import BEAT, CONNECTION, Line, LineLostError
 from executor.cluster.orders import PROTOCOL, Order, ProtocolError, Result, decoded, encoded, ended_as
 from executor.environments.environment import portable_conditions
 from executor.errors import ExecutorError, UsageError
@@ -32,12 +33,14 @@ from executor.process.files import left_file
 from executor.process.runner import Command, Ended, Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = ["OUT", "Performed", "conditions_here", "perform", "serve", "worker_header"]
 
 OUT = "@EXECUTOR_OUT@"
 """Stands for the folder of files that come back, in arguments and variables of an order."""
+_ECHO = re.compile(r'\{"protocol": \d+, "(?:beat_s|describe|order|agent)"')
+_MOST_ANSWER = 256 * 2**20
 _HEADER = 4 * 2**20
 _MOST_OUT = 32 * 2**20
 _TAIL = 16 * 1024
@@ -55,33 +58,84 @@ class Performed:
 
 def serve(given: IO[bytes], answer: IO[bytes]) -> int:
     """Do what the order on `given` asks for, and write the result to `answer`; returns the exit code."""
+    if given.isatty():
+        raise UsageError(
+            "expected a work order on standard input, found a terminal, which changes bytes: "
+            "use a prefix without one (no -t), or --remote for orders on a remote"
+        )
+    line = Line(given.fileno(), answer.fileno())
     try:
-        header = json.loads(given.readline(_HEADER))
-        if header["protocol"] != PROTOCOL:
-            raise ProtocolError(f"protocol {header['protocol']}, expected {PROTOCOL}; use one version on all hosts")
-        if "describe" in header:
-            answered = _described(tuple(map(str, header["describe"])), python=bool(header.get("python")))
-        elif "agent" in header:
-            answered = _agent_done(given, answer.fileno())
-        else:
-            answered = _done(decoded(Order, json.dumps(header["order"]).encode()), given, answer.fileno())
+        header = json.loads(line.readline(_HEADER))
+        number = header["protocol"]
+        if number not in {PROTOCOL, CONNECTION}:
+            raise ProtocolError(f"protocol {number}, expected {CONNECTION}; use one version on all hosts")
+        beat, patience = float(header.get("beat_s", 0)), float(header.get("patience_s", 0))
+        with line.kept(beat, patience, int(header["size"]) if beat else None):
+            answered = {"protocol": number, **_answered(header, line)}
+            line.send(b"\n" + json.dumps(answered).encode())
+    except LineLostError as error:
+        with suppress(OSError):
+            sys.stderr.write(f"{error}\n")
+            sys.stderr.flush()
+        return 1
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"expected a work order on standard input: {error}") from error
-    answer.write(json.dumps({"protocol": PROTOCOL, **answered}).encode() + b"\n")
-    answer.flush()
     return 0
 
 
+def _answered(header: Mapping[str, Any], line: Line) -> dict[str, object]:
+    if "describe" in header:
+        return _described(tuple(map(str, header["describe"])), python=bool(header.get("python")))
+    if "agent" in header:
+        return _agent_done(line)
+    return _done(decoded(Order, json.dumps(header["order"]).encode()), line)
+
+
 def worker_header(data: bytes, said: str, name: str) -> dict[str, object]:
-    """Return the last line of an answer; a login shell may print lines before it."""
-    try:
-        value = json.loads(data.strip().rpartition(b"\n")[2])
-        if value["protocol"] == PROTOCOL:
-            return dict(value)
-        reason = f"protocol {value['protocol']}, expected {PROTOCOL}; use one version on all hosts"
-    except (ValueError, KeyError, TypeError):
-        reason = (said.strip().splitlines() or ["it said nothing"])[-1]
-    raise ProtocolError(f"{name} gives no answer of a worker: {reason}")
+    """Return the answer of a worker: the last line of its form, whatever a login shell prints around it.
+
+    Args:
+        data: its standard output.
+        said: its standard error.
+        name: the runner or host, for the message.
+
+    Raises:
+        ProtocolError: there is none, or it is of another version, or the connection was lost.
+    """
+    lines = [text.strip() for text in data.splitlines()]
+    for text in reversed([text for text in lines if text.startswith(b"{")]):
+        with suppress(ValueError, KeyError, TypeError):
+            value = json.loads(text)
+            number = value["protocol"]
+            if not value.keys() & {"host", "result", "problem"}:
+                continue
+            if "problem" in value:
+                raise ProtocolError(f"{name} {value['problem']}")
+            if number in {PROTOCOL, CONNECTION}:
+                return dict(value)
+            raise ProtocolError(f"{name}: protocol {number}, expected {CONNECTION}; use one version on all hosts")
+    raise ProtocolError(f"{name} gives no answer of a worker: {_instead(lines, said)}")
+
+
+def answer_in(path: Path, said: str) -> dict[str, object]:
+    """Return the answer of a worker from a file with its standard output.
+
+    Raises:
+        ProtocolError: as `worker_header`.
+    """
+    if path.stat().st_size > _MOST_ANSWER:
+        raise ProtocolError("its answer is too long")
+    return worker_header(path.read_bytes(), said, "the host")
+
+
+def _instead(lines: Sequence[bytes], said: str) -> str:
+    """Return what came instead of an answer."""
+    wrong = (said.strip().splitlines() or [""])[-1]
+    others = [text.decode("utf-8", "replace") for text in lines if text not in {b"", BEAT}]
+    if any(_ECHO.match(text) for text in others):
+        return "it repeats the order, so there is a terminal: use a prefix without one (no -t)"
+    first = f"its standard output begins with {others[0][:200]!r}" if others else ""
+    return "; ".join(filter(None, (wrong, first))) or "it said nothing"
 
 
 def conditions_here(argv: tuple[str, ...], *, python: bool) -> dict[str, str]:
@@ -104,24 +158,24 @@ def _described(argv: tuple[str, ...], *, python: bool) -> dict[str, object]:
     return {"host": platform.node(), "conditions": conditions, "git": done.stdout.strip(), "python": version}
 
 
-def _done(order: Order, given: IO[bytes], reader: int) -> dict[str, object]:
+def _done(order: Order, line: Line) -> dict[str, object]:
     with TemporaryDirectory(prefix="work-") as name:
         folder = Path(name)
-        _unpack(folder, given)
-        with Supervisor(folder / "children.lock") as supervisor, _while_read(supervisor, reader):
+        _unpack(folder, line)
+        with Supervisor(folder / "children.lock") as supervisor, line.ending(supervisor.kill):
             performed = perform(order, folder, supervisor)
     files = {path: base64.b64encode(data).decode() for path, data in performed.files.items()}
     return {"result": json.loads(encoded(performed.result)), "files": files}
 
 
-def _agent_done(given: IO[bytes], reader: int) -> dict[str, object]:
+def _agent_done(line: Line) -> dict[str, object]:
     """Do the order of an agent; returns its result as a commit, with the objects that are new."""
     from executor.cluster.bench import Bench
     from executor.cluster.exchange import LOG_FILE
 
     with TemporaryDirectory(prefix="work-") as name:
         folder = Path(name)
-        commit = _received(folder, given)
+        commit = _received(folder, line)
         bench = Bench(folder)
         refs = Refs(bench.repository, _WHO)
         try:
@@ -131,7 +185,7 @@ def _agent_done(given: IO[bytes], reader: int) -> dict[str, object]:
             inputs = {path.removeprefix("in/"): data for path, data in files.items()}
             with (
                 Supervisor(folder / "children.lock") as supervisor,
-                _while_read(supervisor, reader),
+                line.ending(supervisor.kill),
                 _shown(folder / LOG_FILE),
             ):
                 result, left = bench.do(order, inputs, supervisor)
@@ -144,55 +198,40 @@ def _agent_done(given: IO[bytes], reader: int) -> dict[str, object]:
     return {"result": made, "pack": base64.b64encode(pack).decode()}
 
 
-def _unpack(folder: Path, given: IO[bytes]) -> None:
+def _unpack(folder: Path, line: Line) -> None:
     """Check out the tree of the order whose pack follows into the folder ``tree``."""
     git, tree = folder / "git", folder / "tree"
     tree.mkdir()
-    commit = _received(folder, given)
+    commit = _received(folder, line)
     _git(git, f"--work-tree={tree}", "read-tree", "--reset", "-u", commit)
 
 
-def _received(folder: Path, given: IO[bytes]) -> str:
+def _received(folder: Path, line: Line) -> str:
     """Take the objects that follow into the repository ``git`` of a folder; returns the commit that they are of."""
     git = folder / "git"
-    commit = given.readline(200).decode("ascii", "replace").strip()
+    commit = line.readline(200).decode("ascii", "replace").strip()
     form = "sha1" if len(commit) == 40 else "sha256"  # noqa: PLR2004  (length of an object id)
     _git(folder, "init", "-q", "--bare", f"--object-format={form}", str(git))
     (git / "info").mkdir(exist_ok=True)
     (git / "info" / "attributes").write_text("* -text -filter -ident -working-tree-encoding !eol\n", encoding="utf-8")
-    _git(git, "index-pack", "--stdin", "--strict", given=given)
+    _git(git, "index-pack", "--stdin", "--strict", given=line)
     return commit
 
 
-def _git(folder: Path, *words: str, given: IO[bytes] | None = None) -> None:
+def _git(folder: Path, *words: str, given: Line | None = None) -> None:
     env = {**safe_environment(), **({"GIT_DIR": str(folder)} if folder.name == "git" else {})}
     stdin = subprocess.PIPE if given is not None else subprocess.DEVNULL
     with subprocess.Popen(
         [git_program(), *words], cwd=folder, env=env, stdin=stdin, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as process:
         if given is not None and process.stdin is not None:
-            while data := given.read(2**16):
-                process.stdin.write(data)
-            process.stdin.close()
+            with suppress(BrokenPipeError):  # git says why
+                while data := given.read(2**16):
+                    process.stdin.write(data)
+                process.stdin.close()
         words_of_git = process.stderr.read() if process.stderr is not None else b""
     if process.returncode != 0:
         raise ExecutorError(f"git {words[0]}: {words_of_git.decode('utf-8', 'replace').strip()}")
-
-
-@contextmanager
-def _while_read(supervisor: Supervisor, reader: int) -> Iterator[None]:
-    """Kill the commands of the block when nobody reads the result any more: the coordinator or the connection died."""
-
-    def look(over: threading.Event) -> None:
-        poll = select.poll()
-        poll.register(reader, 0)  # POLLERR and POLLHUP are always reported
-        while not over.wait(_POLL_S):
-            if any(what & (select.POLLERR | select.POLLHUP) for _, what in poll.poll(0)):
-                supervisor.kill()
-                return
-
-    with _beside(look):
-        yield
 
 
 @contextmanager

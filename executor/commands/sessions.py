@@ -68,7 +68,7 @@ def open_session(compiled: Compiled) -> Session:
     rules = compiled.policy.forge
     if rules.pushes_to is None and rules.kind == "local":
         return Session(compiled, plugins=Plugins(StepWorkflow(), LocalPublisher()))
-    from executor.forge.publisher import ForgePublisher
+    from executor.forge.connect import ForgePublisher
 
     return Session(compiled, plugins=Plugins(StepWorkflow(), ForgePublisher(compiled)))
 

@@ -387,7 +387,7 @@ class Runner(BaseModel):
         isolated: a person vouches that whatever runs there can do no harm, so no sandbox is needed there.
         connect_s: seconds for the first answer, and beside the time limit of a command.
         beat_s: seconds between two heartbeats of a worker.
-        patience_s: seconds of silence after which another worker takes an order over.
+        patience_s: seconds of silence after which another worker takes an order over; of ``prefix``, both ends give up.
         poll_s: seconds between two looks of the coordinator for results.
         claim_s: seconds after which an order that no worker claims is withdrawn.
         address, tls: address of the Dask scheduler, which runs whatever it is sent, so ``tcp://`` has to be here.

@@ -56,6 +56,9 @@ class Command:
         grace: seconds between SIGTERM and SIGKILL.
         linger: seconds for which processes left behind after exit code 0 may be quiet (as for `idle`) before they are
             killed; 0 kills them at once. The timeout applies to them too.
+        farewell: seconds that the command has to end everything by itself after SIGTERM, also if this process dies:
+            for one that must inform another host. Only the command gets the signal, and `grace` does not count.
+            0: no farewell.
         result_file: file for the durable result, written before `run` returns, also without a waiter; removed before
             the command starts. See `read_result`.
         secrets: values that must not appear in the log or the result, in any form of `executor.process.redact`; those
@@ -75,6 +78,7 @@ class Command:
     output_limit: int | None = None
     grace: float = 5.0
     linger: float = 0.0
+    farewell: float = 0.0
     result_file: Path | None = None
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
@@ -325,6 +329,7 @@ def _request(number: int, command: Command) -> bytes:
         "output_limit": command.output_limit,
         "grace": command.grace,
         "linger": command.linger,
+        "farewell": command.farewell,
         "result_file": _optional_text(command.result_file),
         "secrets": [_text(secret) for secret in command.secrets],
     }

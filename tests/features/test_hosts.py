@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import signal
+import socket
+import subprocess
 import sys
+import tempfile
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,6 +139,120 @@ def test_what_a_check_started_elsewhere_ends_with_the_run(repo: Repo, tmp_path: 
     finally:
         process.kill()
         process.communicate()
+
+
+CLIENT = """
+import os, select, socket, sys
+there = socket.socket(socket.AF_UNIX)
+there.connect(sys.argv[1])
+ends = {0: there.fileno(), there.fileno(): 1}
+while True:
+    for fd in select.select(list(ends), [], [])[0]:
+        data = os.read(fd, 65536)
+        if not data and fd:
+            sys.exit()
+        if not data:
+            del ends[fd]
+        while data:
+            data = data[os.write(ends[fd], data):]
+"""
+
+
+class Stubborn:
+    """A host that keeps a worker and its pipes when the client dies, as Slurm and Kubernetes do, and can vanish."""
+
+    def __init__(self, folder: Path) -> None:
+        home = folder / "far"
+        home.mkdir()
+        self._env = {"HOME": str(home), "PATH": os.environ["PATH"], "PYTHONPATH": str(CHECKOUT)}
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._place = tempfile.mkdtemp(prefix="far-", dir="/tmp")  # a short path for a socket
+        self._listening.bind(f"{self._place}/s")
+        self._listening.listen()
+        self.prefix = [sys.executable, "-c", CLIENT, f"{self._place}/s"]
+        self.vanished = threading.Event()
+        self.workers: list[subprocess.Popen[bytes]] = []
+        threading.Thread(target=self._serve, daemon=True).start()
+        self._clients: list[socket.socket] = []
+
+    def close(self) -> None:
+        """Close what is open in this process."""
+        self._listening.close()
+        shutil.rmtree(self._place)
+        for worker, client in zip(self.workers, self._clients, strict=True):
+            worker.kill()
+            worker.communicate()
+            client.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listening.accept()
+            except OSError:
+                return
+            worker = subprocess.Popen(WORKER, env=self._env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+            self.workers.append(worker)
+            self._clients.append(client)
+            assert worker.stdin is not None
+            assert worker.stdout is not None
+            for source, target in ((client.fileno(), worker.stdin.fileno()), (worker.stdout.fileno(), client.fileno())):
+                threading.Thread(target=self._pump, args=(source, target, client), daemon=True).start()
+
+    def _pump(self, source: int, target: int, client: socket.socket) -> None:
+        with suppress(OSError):
+            while data := os.read(source, 65536):
+                if not self.vanished.is_set():
+                    os.write(target, data)
+            if source != client.fileno() and not self.vanished.is_set():
+                client.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.long
+def test_a_host_and_a_run_that_vanish_without_a_word_cost_the_patience_and_leave_nothing(
+    repo: Repo, tmp_path: Path
+) -> None:
+    far, pid = Stubborn(tmp_path), tmp_path / "pid"
+    sleeps = SLEEPS.removeprefix("run = '''").removesuffix("'''").replace("PID", str(pid))
+    script = f"case $HOME in */far) {sleeps};; esac"
+    declared(repo, far.prefix, f"run = '''{script}'''", beat_s=0.5, patience_s=5.0)
+    repo.milestone("m1", issue("a", "echo a > a"))
+    process = repo.start("milestone:m1")
+    try:
+        assert until(pid.exists)
+        far.vanished.set()
+        out = process.communicate()[0]
+        assert "runner box failed, there runs here" in out
+        assert "the host has been silent for 5 s (patience_s)" in out, out
+        assert repo.landed("milestone/m1-test-m1") == ["a@1"]
+        assert until(lambda: not alive(int(pid.read_text())))
+        far.vanished.clear()
+        pid.unlink()
+        repo.milestone("m2", issue("b", "echo b > b"))
+        process = repo.start("milestone:m2")
+        assert until(pid.exists)
+        everything = tree_of(process.pid)
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # as if the power failed: nobody says farewell
+            for one in everything:
+                with suppress(ProcessLookupError):
+                    os.kill(one, number)
+        assert until(lambda: not alive(int(pid.read_text())))
+        assert until(lambda: all(worker.poll() is not None for worker in far.workers))
+    finally:
+        far.close()
+        process.kill()
+        process.communicate()
+
+
+def tree_of(process: int) -> list[int]:
+    """Return a process and all its descendants."""
+    parents: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents.setdefault(int(path.read_text().rpartition(")")[2].split()[1]), []).append(int(path.parent.name))
+    found = [process]
+    for one in found:
+        found += parents.get(one, [])
+    return found
 
 
 @pytest.mark.parametrize(

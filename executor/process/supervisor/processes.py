@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         output_limit: int | None
         grace: float
         linger: float
+        farewell: float
         result_file: str | None
         secrets: NotRequired[list[str]]
 

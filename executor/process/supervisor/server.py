@@ -201,13 +201,16 @@ class Keeper:
 
     def end(self) -> None:
         """Stop the remaining processes gracefully if there is time, then kill until none is left."""
+        farewell = self.request["farewell"] if self.status is None else 0.0
         asked = self.status is None and not self.at_once
-        if asked:
+        if farewell or asked:
             for pid, process in descendants().items():
-                process.send(pid, signal.SIGTERM)
-        until = time.monotonic() + (self.request["grace"] if asked else SETTLE)
-        while self.alive and not self.at_once and time.monotonic() < until:
+                if pid == self.pid or not farewell:
+                    process.send(pid, signal.SIGTERM)
+        until = time.monotonic() + (farewell or (self.request["grace"] if asked else SETTLE))
+        while self.alive and (farewell or not self.at_once) and time.monotonic() < until:
             self.listen(0.01)
+            farewell = farewell if self.status is None else 0.0
         self.killing, patience, pause = True, time.monotonic() + KILL_PATIENCE, 0.001
         while self.alive:
             left = descendants()
