@@ -18,7 +18,7 @@ if str(ROOT) not in sys.path:
 
 import executor.commands as command_table  # noqa: E402
 from executor import errors  # noqa: E402
-from executor.model.schema import schemas  # noqa: E402
+from executor.config.schema import schemas  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

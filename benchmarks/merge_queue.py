@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.ours import git
 from executor.engine.landing.queue import batch_size
-from executor.status.estimate import moment
+from executor.state.record import moment
 from tests.engine.queue_model import Trial
 
 if TYPE_CHECKING:

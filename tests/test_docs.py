@@ -13,8 +13,8 @@ import yaml
 
 import mkdocs_hooks
 from executor.commands import COMMANDS
+from executor.config.schema import schemas
 from executor.errors import __all__ as errors
-from executor.model.schema import schemas
 from tests.support import CHECKOUT
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from executor.commands import COMMANDS
-from executor.model.schema import schemas
+from executor.config.schema import schemas
 from tests.support import CHECKOUT
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from executor.commands.base import safe, table
 from executor.report.text import sentence_of
-from executor.state.record import How
-from executor.status.estimate import moment
+from executor.state.record import How, moment
 from executor.status.progress import phase_line
 
 if TYPE_CHECKING:

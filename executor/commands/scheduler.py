@@ -13,6 +13,7 @@ import heapq
 import time
 from bisect import insort
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from doit.control import TaskControl
@@ -21,6 +22,7 @@ from doit.task import Stream
 
 from executor.agents.budget import time_text
 from executor.commands.live import reporter_for
+from executor.forge.reconcile import ForgePatience
 from executor.state.decide import Act
 from executor.state.events import Overlap
 from executor.status.reader import overlaps_of
@@ -31,9 +33,9 @@ if TYPE_CHECKING:
 
     from executor.commands.live import Reporter
     from executor.engine.session import Session
-    from executor.forge.reconcile import ForgePatience
     from executor.state.budget import Wait
     from executor.state.decide import Decision
+    from executor.status.collisions import Overlaps
 
     _Choose = Callable[[Sequence[str], Sequence[str]], str]
 
@@ -244,7 +246,11 @@ class Urgency:
         self._session = session
         self._nodes = plan.nodes
         self.place = {ref: number for number, ref in enumerate(plan.order)}
-        self._overlaps = overlaps_of(session.observer, session.refs)
+
+    @cached_property
+    def _overlaps(self) -> Overlaps:
+        # Two threads may both make it; each result serves.
+        return overlaps_of(self._session.observer, self._session.refs)
 
     def of(self, ref: str) -> tuple[str, int]:
         """Return priority and position; tasks that are no issues come first."""
@@ -254,11 +260,14 @@ class Urgency:
         """Return the most urgent of these, given the started ones."""
         most = min(map(self.of, refs))[0]
         choice = [ref for ref in refs if self.of(ref)[0] == most]
+        if not begun:
+            return min(choice, key=self.of)
         return min(choice, key=lambda ref: (self._overlaps.cost(ref, begun), self.of(ref)))
 
     def record_overlap(self, ref: str) -> None:
         """Record which issues at work an issue is expected to meet that starts now."""
-        found = self._overlaps.between(ref, list(self._session.working))
+        working = list(self._session.working)
+        found = self._overlaps.between(ref, working) if len(working) > 1 else []
         if found:
             files = dict.fromkeys(path for item in found for path in item.files)
             event = Overlap(others=tuple(item.other for item in found), files=tuple(files)[:_MOST_FILES])
@@ -390,11 +399,7 @@ class Patience:
         self._session = session
         limits = session.policy.limits
         self._left = {"outage": limits.outage_wait_s, "": limits.wait_s}
-        self._forge: ForgePatience | None = None
-        if session.remote is not None:
-            from executor.forge.reconcile import ForgePatience
-
-            self._forge = ForgePatience(session)
+        self._forge = ForgePatience(session) if session.remote is not None else None
         self._rested: dict[str, tuple[Wait | None, float]] = {}
         session.resting.append(self._note)
 

@@ -27,8 +27,7 @@ from executor.process.files import local_time
 from executor.release.criteria import next_for
 from executor.state.decide import Act, Status
 from executor.state.events import AttemptBuilt, AttemptFailed, Landed, spend_of
-from executor.state.record import How
-from executor.status.estimate import moment
+from executor.state.record import How, moment
 from executor.status.milestone_status import unblocked_now
 from executor.status.progress import counts
 

@@ -202,7 +202,7 @@ def _schemas(folder: Path, faults: list[Fault]) -> dict[str, object]:
     own = folder / SCHEMAS
     if not own.is_dir() or (packaged.is_dir() and own.samefile(packaged)):
         return found
-    from executor.model.schema import schema_fault
+    from executor.config.schema import schema_fault
 
     for path in files_in(own, ".json"):
         try:

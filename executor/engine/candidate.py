@@ -20,12 +20,12 @@ from executor.checks.junit import read_coverage
 from executor.checks.spec import CommandProof
 from executor.git.diff import Change, parse_diff
 from executor.git.trailers import inert, landing_message, one_line
-from executor.model.collisions import twins_of
 from executor.model.milestone import commit_token, described, header
 from executor.model.paths import is_test_file
 from executor.process.files import write_atomic
 from executor.state.events import Selected
 from executor.state.model import PERMANENT, UNSPENT
+from executor.status.collisions import twins_of
 from executor.stop_rules.view import outside
 
 if TYPE_CHECKING:

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 
 from executor.agents.brief import keep_spec
 from executor.agents.command import AgentCaller
-from executor.agents.reviewer import Reviewers
 from executor.checks.run import CheckRunner
 from executor.checks.setup import TreeSetup
 from executor.checks.verdicts import keep_checks
@@ -136,7 +135,6 @@ class MilestoneRun:
         self.setup = TreeSetup(self, self.sandboxing, lambda: (session.remote, self.view.tip))
         self.checks = CheckRunner(self, self.sandboxing, self.setup, session.verdicts, force=session.force)
         self.agents = AgentCaller(self, self.sandboxing)
-        self.reviewers = Reviewers(self, self.agents, self.sandboxing)
         self.merger = Merger(self)
         self.queue = MergeQueue(self)
 

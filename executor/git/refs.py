@@ -231,13 +231,6 @@ class Refs:
         """Return commits that are reachable from `newer` and not from `older`."""
         return set(self._git.run("rev-list", newer, f"^{older}", "--").decode().split())
 
-    def reachable(self, base: str, names: Sequence[str]) -> set[str]:
-        """Return those of these full ref names whose commit is reachable from a commit."""
-        if not names:
-            return set()
-        output = self._git.run("for-each-ref", f"--merged={base}", "--format=%(refname)", "--", *names)
-        return set(output.decode().splitlines())
-
     def kept(self, *prefixes: str) -> list[Kept]:
         """Return every ref below these prefixes, with the trailers of its commit."""
         form = "%(refname)%00%(objectname)%00%(contents:trailers:only,unfold)%1e"

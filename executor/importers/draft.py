@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from executor.errors import Fault
-from executor.importers.account import Account, Note
+from executor.importers.report import Account, Note
 from executor.importers.source import Source
 from executor.model.hints import Known, quoted
 from executor.model.milestone import Issue

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from executor.config.edit_toml import edited_plan
 from executor.config.load_milestones import TomlError, read_toml
 from executor.errors import DeclarationError, Fault
-from executor.importers.account import Note
 from executor.importers.draft import (
     OWN_FORMATS,
     Draft,
@@ -26,6 +25,7 @@ from executor.importers.draft import (
 )
 from executor.importers.importer import chosen
 from executor.importers.merge import MISSING, Merged, Side, merged, remembered_after
+from executor.importers.report import Note
 from executor.importers.source import text_of
 from executor.model.fingerprint import digest
 from executor.model.milestone import default_branch

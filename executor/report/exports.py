@@ -34,7 +34,7 @@ from executor.state.events import (
     StepStarted,
     Stopped,
 )
-from executor.status.estimate import moment
+from executor.state.record import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

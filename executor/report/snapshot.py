@@ -17,8 +17,7 @@ from executor.state import segments
 from executor.state.decide import Status
 from executor.state.events import RunStarted, Verified, spend_of
 from executor.state.model import AttemptState, IssueState
-from executor.state.record import RunRecord, run_records
-from executor.status.estimate import moment
+from executor.state.record import RunRecord, moment, run_records
 from executor.status.milestone_status import MilestoneFacts, Standing, standing
 from executor.status.progress import Ahead, End, Part, activities, counts, expected_end, stalled, started_steps
 

@@ -16,6 +16,7 @@ import json
 import re
 import zlib
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ __all__ = [
     "base_of",
     "decode",
     "encode",
+    "moment",
     "run_records",
     "scan",
 ]
@@ -345,3 +347,11 @@ def _take(known: RunRecord, record: Record, event: Event) -> RunRecord:
             how = How(event.how or How.DONE)
             known = replace(known, how=how, why=event.why, code=event.code, following=event.following)
     return replace(known, ended=record.at, in_flight=flying)
+
+
+def moment(at: str) -> float:
+    """Return a record's time in seconds since 1970; 0 if it is invalid."""
+    try:
+        return datetime.fromisoformat(at).timestamp()
+    except ValueError:
+        return 0.0

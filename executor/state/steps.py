@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from executor.git.marks import StepTrailers
 from executor.git.trailers import decode
-from executor.model.fingerprint import combined_key, digest
+from executor.model.fingerprint import digest
 from executor.model.workflow import GATE, TREE
 from executor.state.events import GateHeld, GateOpened, StepDone, StepFailed, StepStarted
 from executor.state.model import AttemptState
@@ -258,11 +258,6 @@ def pinned_base(records: Mapping[str, StepRecord], state: IssueState, spec_key: 
     own = [item for item in records.values() if item.spec_key == spec_key and item.revision == revision]
     latest = max(own, key=lambda item: item.attempt, default=None)
     return latest.base if latest is not None and latest.base not in conflicts else ""
-
-
-def acceptance_key(texts: tuple[str, ...]) -> str:
-    """Return the digest of the acceptance criteria for gates."""
-    return combined_key(texts)
 
 
 def _content(name: str, tree: str, facts: StepFacts, done: Mapping[str, StepRecord]) -> str:

@@ -19,12 +19,12 @@ import heapq
 import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from datetime import datetime
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from executor.model.plan import WEIGHTS
 from executor.state.events import AttemptFailed, AttemptInterrupted, AttemptStarted, Checked, Landed, Selected, Stopped
+from executor.state.record import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -44,7 +44,6 @@ __all__ = [
     "durations",
     "expected_seconds",
     "forecast",
-    "moment",
     "schedule",
     "selections",
     "took",
@@ -165,15 +164,7 @@ def schedule(todo: Sequence[Todo], workers: int) -> dict[str, float]:
     return ends
 
 
-_ENDS = frozenset(cls.KIND for cls in (Landed, AttemptFailed, AttemptInterrupted, Stopped))
-
-
-def moment(at: str) -> float:
-    """Return a record's time in seconds since 1970; 0 if it is invalid."""
-    try:
-        return datetime.fromisoformat(at).timestamp()
-    except ValueError:
-        return 0.0
+_ENDS = frozenset({Landed.KIND, AttemptFailed.KIND, AttemptInterrupted.KIND, Stopped.KIND})
 
 
 @dataclass(slots=True)

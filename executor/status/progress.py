@@ -27,9 +27,9 @@ from executor.state.events import (
     Verified,
     WorkHosted,
 )
-from executor.state.record import Damage, Record, scan
+from executor.state.record import Damage, Record, moment, scan
 from executor.state.segments import look, refuse
-from executor.status.estimate import Past, Piece, Todo, calibration, durations, forecast, moment, schedule, took
+from executor.status.estimate import Past, Piece, Todo, calibration, durations, forecast, schedule, took
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from executor.config.project import Compiled
     from executor.git.refs import Refs
     from executor.git.trailers import Landing
-    from executor.model.collisions import Overlaps, Predictor
     from executor.model.fingerprint import Spec
     from executor.model.milestone import Milestone
     from executor.model.plan import Node
     from executor.state.record import Record
     from executor.state.steps import Flow
+    from executor.status.collisions import Overlaps, Predictor
     from executor.status.load import MilestoneView
     from executor.status.milestone_status import Pause
 
@@ -407,7 +407,7 @@ def observe(compiled: Compiled, refs: Refs, *, states: bool = True) -> Observer:
 
 def overlaps_of(observer: Observer, refs: Refs) -> Overlaps:
     """Return the predictions for the issues of a plan, which learn from the branch that they start from."""
-    from executor.model.collisions import Overlaps, Predictor  # `doit list` does without it
+    from executor.status.collisions import Overlaps, Predictor  # `doit list` does without it
 
     rules, project = observer.compiled.policy.landing, observer.compiled.project
 

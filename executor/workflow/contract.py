@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from executor.config.schema import file_faults
 from executor.git.trailers import one_line
-from executor.model.schema import file_faults
 from executor.model.workflow import TREE, Criterion, Gate
 from executor.workflow.outputs import score
 

@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from executor.agents.brief import score_brief
-from executor.agents.reviewer import Question
+from executor.agents.reviewer import Question, Reviewers
 from executor.checks.verify import Candidate
 from executor.engine.agent_work import Work, tree_left
 from executor.engine.attempt import Attempts, keep_candidate
@@ -192,7 +192,8 @@ class Gates:
         facts = Steps(self._issue).step_facts()
         tree = tree_before(gate, facts, done_steps(flow_of(self._session.observer, self._issue.ref), facts))
         question = Question(issue.id, attempt.number, tree, text, home, "score.json", gate.id, given)
-        answered = self._run.reviewers.ask_until_answered(agent, question)
+        reviewers = Reviewers(self._run, self._run.agents, self._run.sandboxing)
+        answered = reviewers.ask_until_answered(agent, question)
         return answered.problem or left_file(question.out, question.answer, self._session.secrets)
 
     def _state(self) -> IssueState:

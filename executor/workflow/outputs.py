@@ -20,6 +20,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from executor.checks.spec import CommandProof
+from executor.config.schema import file_faults
 from executor.engine.agent_work import Failure
 from executor.errors import ExecutorError
 from executor.git.diff import parse_diff
@@ -28,7 +29,6 @@ from executor.git.refs import HANDOFFS, STEPS, Move
 from executor.git.trailers import encode
 from executor.model.milestone import Claim, FileCheck, RunCheck
 from executor.model.paths import is_test_file
-from executor.model.schema import file_faults
 from executor.model.workflow import TREE
 from executor.process.files import HANDOFF, left_file
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from executor.model.collisions import Predictor, cost, tokens
+from executor.status.collisions import Predictor, cost, tokens
 
 PATHS = (
     "src/app/parser.py",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from executor.model.collisions import Expected, Overlaps, Predictor
 from executor.model.milestone import Issue
 from executor.model.plan import Node, globs_meet
 from executor.model.rules import LandingRules, Regenerate
+from executor.status.collisions import Expected, Overlaps, Predictor
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from jsonschema import Draft7Validator
 
 from executor.config.load_rules import _FILES
-from executor.model.schema import schema_line, schemas
+from executor.config.schema import schema_line, schemas
 from tests.support import CHECKOUT
 
 if TYPE_CHECKING:

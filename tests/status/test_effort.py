@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from executor.state.record import Record
-from executor.status.estimate import moment, took
+from executor.state.record import Record, moment
+from executor.status.estimate import took
 
 
 def events(*told: tuple[int, str, str, str, dict[str, Any]]) -> list[Record]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from executor.model.schema import file_faults, schema_fault
+from executor.config.schema import file_faults, schema_fault
 from executor.model.workflow import read_workflow
 from executor.state.steps import Flow, compiled_flow
 from executor.workflow.contract import contract_of, contract_text, missing_from, read_contract

@@ -155,7 +155,7 @@ def _milestone(project: Project) -> list[str]:
     if project.milestones.is_dir() and files_in(project.milestones, ".toml"):
         return []
     project.milestones.mkdir(exist_ok=True)
-    from executor.model.schema import schema_line
+    from executor.config.schema import schema_line
 
     values = {"{base}": _base(project), "{agent}": _agent(project), "{test}": _test_command(project.root)}
     text = schema_line(f"../{FOLDER}", "milestone") + _EXAMPLE
@@ -265,7 +265,7 @@ class Schema(Command):
         """Write the schemas, or print them as one JSON object."""
         none_but_options(self, arguments)
         if options["json"]:
-            from executor.model.schema import schemas
+            from executor.config.schema import schemas
 
             print_json(schemas())
             return 0
@@ -279,7 +279,7 @@ class Schema(Command):
 
 def write_schemas(root: Path) -> list[str]:
     """Write the schemas below a folder; returns the names of the files that changed."""
-    from executor.model.schema import SUFFIX, schemas
+    from executor.config.schema import SUFFIX, schemas
 
     folder = root / FOLDER
     folder.mkdir(exist_ok=True)
@@ -426,7 +426,7 @@ def _installed_agent(project: Project) -> str:
 
 
 def _first_line(project: Project) -> str:
-    from executor.model.schema import schema_line
+    from executor.config.schema import schema_line
 
     return schema_line(f"../{FOLDER}", "milestone") if (project.root / FOLDER).is_dir() else ""
 

@@ -18,8 +18,7 @@ from executor.nightly.schedule import Nights
 from executor.process.files import LOCAL, local_time, utcnow
 from executor.process.locks import read_holder
 from executor.state import segments
-from executor.state.record import How, RunRecord, run_records
-from executor.status.estimate import moment
+from executor.state.record import How, RunRecord, moment, run_records
 from executor.status.summary_cache import index_of
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from executor.agents.brief import most_useful, review_brief
-from executor.agents.reviewer import REVIEW, Question
+from executor.agents.reviewer import REVIEW, Question, Reviewers
 from executor.checks.spec import CommandProof
 from executor.checks.verdicts import Verdict
 from executor.git.diff import parse_diff
@@ -334,7 +334,7 @@ class Reviews:
         spec = self._issue.spec["text"]
         text = review_brief(issue, spec, most_useful(diff, _DIFF), route.focus if route else "")
         question = Question(issue.id, attempt.number, tree, text, logs / "review", "findings.json")
-        answered = self._run.reviewers.ask(agent, question)
+        answered = Reviewers(self._run, self._run.agents, self._run.sandboxing).ask(agent, question)
         if answered.rests:
             return Rests(answered.problem)
         if answered.problem:

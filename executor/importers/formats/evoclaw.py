@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, listed, slug
-from executor.importers.formats.records import Reading, draft_of, needs_of
 from executor.importers.importer import guide_of
 from executor.importers.reading.fields import fields_of
 from executor.importers.reading.markdown import document, flat, plain
 from executor.importers.reading.places import PlaceError, table_rows
+from executor.importers.reading.records import Reading, draft_of, needs_of
 from executor.importers.reading.words import status_of
 
 if TYPE_CHECKING:

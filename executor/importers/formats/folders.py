@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, listed, slug, unique_id
-from executor.importers.formats.records import Reading, draft_of, needs_of
 from executor.importers.importer import guide_of
 from executor.importers.reading.fields import fields_of, files_in, meaning
 from executor.importers.reading.markdown import Document, document, flat, plain
 from executor.importers.reading.places import Node, PlaceError, yaml_comments, yaml_node
+from executor.importers.reading.records import Reading, draft_of, needs_of
 from executor.importers.reading.words import needs_in, priority_of, size_of, status_note, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from executor.importers.account import Account
+    from executor.importers.report import Account
 
 __all__ = ["ASIDE", "Backlog", "Ccpm", "TaskFile", "files_of", "finish", "read_files", "state_of"]
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, milestone_id
 from executor.importers.formats.json_csv import own_head, with_head
-from executor.importers.formats.records import Reading, draft_of, parsed
 from executor.importers.importer import guide_of
 from executor.importers.reading.fields import fields_of
 from executor.importers.reading.markdown import Document, document, flat
 from executor.importers.reading.places import Node, PlaceError, json_node
+from executor.importers.reading.records import Reading, draft_of, parsed
 from executor.importers.reading.words import kind_of, priority_of, size_of, status_note
 from executor.model.hints import found
 

@@ -21,7 +21,7 @@ from executor.report.text import cell_text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-from executor.importers.formats.records import NAMES, Reading, draft_of, issue_of, parsed, take_record
+from executor.importers.reading.records import NAMES, Reading, draft_of, issue_of, parsed, take_record
 
 __all__ = ["Csv", "Json", "own_head", "with_head"]
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, slug
-from executor.importers.formats.records import Reading, accept_of, draft_of, needs_of
 from executor.importers.formats.trackers import TIMES, standing
 from executor.importers.importer import guide_of
 from executor.importers.reading.fields import fields_of
 from executor.importers.reading.markdown import document, flat, plain
 from executor.importers.reading.places import Node, PlaceError, yaml_comments, yaml_node
+from executor.importers.reading.records import Reading, accept_of, draft_of, needs_of
 from executor.importers.reading.words import priority_of, size_of, status_of
 
 __all__ = ["Bmad", "MilestoneYaml"]

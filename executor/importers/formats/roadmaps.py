@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, milestone_id, slug, unique_id
-from executor.importers.formats.records import Reading, accept_of, draft_of, needs_of, parsed
 from executor.importers.formats.tasks import head_fields, resolved, title_of
 from executor.importers.formats.trackers import json_of, standing, words_of
 from executor.importers.importer import guide_of
 from executor.importers.reading.fields import fields_of, labelled
 from executor.importers.reading.markdown import Document, Item, Section, document, flat, plain
 from executor.importers.reading.places import Node, PlaceError, yaml_comments, yaml_node
+from executor.importers.reading.records import Reading, accept_of, draft_of, needs_of, parsed
 from executor.importers.reading.words import needs_in
 
 if TYPE_CHECKING:

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, listed, milestone_id
-from executor.importers.formats.table_rows import Tracking, tracking_of
 from executor.importers.formats.tasks import head_fields, resolved, title_of
 from executor.importers.importer import guide_of
 from executor.importers.reading.fields import fields_of, files_in, labelled
 from executor.importers.reading.markdown import Document, Row, Section, Table, document, flat, plain
+from executor.importers.reading.table_rows import Tracking, tracking_of
 from executor.importers.reading.words import kind_of, needs_in, priority_of, size_of, status_note, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-from executor.importers.formats.table_rows import ASIDE, columns_of, has_phases, in_phases, is_id, rows_of
+from executor.importers.reading.table_rows import ASIDE, columns_of, has_phases, in_phases, is_id, rows_of
 
 __all__ = ["Tables"]
 

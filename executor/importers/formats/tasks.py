@@ -16,7 +16,7 @@ from executor.importers.reading.words import Ids, milestones_in, needs_in, statu
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-from executor.importers.formats.table_rows import (
+from executor.importers.reading.table_rows import (
     MILESTONE,
     TASK,
     Head,

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, slug
-from executor.importers.formats.records import Reading, accept_of, draft_of, needs_of, parsed
 from executor.importers.importer import guide_of
 from executor.importers.reading.fields import files_in
 from executor.importers.reading.markdown import flat
 from executor.importers.reading.places import Node, PlaceError, json_lines_node, json_node
+from executor.importers.reading.records import Reading, accept_of, draft_of, needs_of, parsed
 from executor.importers.reading.words import kind_of, priority_of, status_note, status_of
 
 if TYPE_CHECKING:

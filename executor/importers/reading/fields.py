@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from executor.importers.account import Note
 from executor.importers.draft import listed
 from executor.importers.reading.markdown import flat, plain
 from executor.importers.reading.words import State, kind_of, priority_of, size_of, status_of
+from executor.importers.report import Note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from executor.importers.account import Note
+from executor.importers.report import Note
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -76,7 +76,10 @@ _STARTS = {
 _KINDS = {
     **dict.fromkeys((".js", ".jsx", ".ts", ".tsx", ".mjs", ".cjs", ".mts", ".cts"), "js"),
     **dict.fromkeys((".java", ".kt", ".kts", ".cs", ".scala", ".groovy"), "jvm"),
-    **{suffix: suffix for suffix in (".go", ".rs", ".php", ".rb")},
+    ".go": ".go",
+    ".rs": ".rs",
+    ".php": ".php",
+    ".rb": ".rb",
 }
 _ASSERTS = re.compile(
     r"\bexpect(?:_\w+)?\s*[({]|\bassert\w*[!.(\s]|\bAssert(?:ions)?\.\w+|\bassertThat\b|\bt\.(?:Error|Fatal|Fail)\w*|\brequire\.\w+\("
