@@ -24,7 +24,6 @@ from executor.config.project import compile_project, open_project, prepare_cache
 from executor.errors import ExecutorError, UsageError
 from executor.git.checkout import identity_of
 from executor.git.diff import parse_diff
-from executor.git.marks import AcceptedTrailers, Answer, AnswersTrailers, Approval, ApprovedTrailers, PausedTrailers
 from executor.git.objects import Store
 from executor.git.refs import ACCEPTED, ANSWERS, APPROVED, MERGED, Move, Refs
 from executor.git.trailers import UNPROVED, Trailers, encode, one_line
@@ -32,6 +31,7 @@ from executor.model.fingerprint import consents
 from executor.state.decide import Status
 from executor.state.events import Retried
 from executor.state.journal import Journal
+from executor.state.marks import AcceptedTrailers, Answer, AnswersTrailers, Approval, ApprovedTrailers, PausedTrailers
 from executor.state.model import DONE_ALREADY, QUESTION
 from executor.status.milestone_status import PAUSED
 from executor.status.reader import observe

@@ -22,7 +22,6 @@ from executor.engine.landing.milestone_branch import Branch
 from executor.environments.environment import FOLDER as ENVIRONMENTS
 from executor.errors import ExecutorError, GitKilledError
 from executor.git.diff import parse_diff
-from executor.git.marks import RevivedTrailers
 from executor.git.refs import (
     ACCEPTED,
     AHEAD,
@@ -45,6 +44,7 @@ from executor.process.runner import read_result
 from executor.state.decide import Status
 from executor.state.events import Spend
 from executor.state.issue_events import AttemptLost
+from executor.state.marks import RevivedTrailers
 from executor.state.model import Attempt, AttemptState
 
 if TYPE_CHECKING:

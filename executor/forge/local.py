@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from executor.errors import ForgeRefusedError, GitError, UsageError
 from executor.forge.base import CheckReport, Checks, ForgeIssue, MergeAnswer, NewPull
 from executor.forge.pull_request import PullRequest
-from executor.git.marks import PullTrailers
 from executor.git.refs import Move, Refs
 from executor.git.trailers import decode, encode, one_line
+from executor.state.marks import PullTrailers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

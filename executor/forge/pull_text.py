@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from executor.engine.issue import IssueRun
     from executor.forge.base import Layer
     from executor.git.diff import Change, FileChange
-    from executor.git.marks import Approval
+    from executor.state.marks import Approval
     from executor.state.model import Attempt, Review, Stop
     from executor.state.record import Record
 

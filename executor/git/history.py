@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from executor.errors import ExecutorError, GitError
 from executor.git.command import Git, git_program, safe_environment
-from executor.git.marks import ReleaseTrailers
-from executor.git.trailers import Landing, Released, Trailers, decode, parse_trailers
+from executor.git.trailers import Landing, Released, ReleaseTrailers, Trailers, decode, parse_trailers
 from executor.process.files import read_json, write_json
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ __all__ = [
     "ApprovedBy",
     "AttemptTrailers",
     "Landing",
+    "ReleaseTrailers",
     "Released",
     "Trailers",
     "count",
@@ -317,6 +318,14 @@ class Landing:
     position: int
     time: int
     trailers: Trailers
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseTrailers:
+    """The release of a milestone; its tag names no tip."""
+
+    milestone: str = text("Milestone-Released")
+    tip: str = text("Released-Tip", "")
 
 
 def one_line(text: str) -> str:

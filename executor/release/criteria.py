@@ -8,8 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from executor.forge.pull_request import harmless
-from executor.git.marks import ReleaseTrailers
-from executor.git.trailers import encode, inert, one_line
+from executor.git.trailers import ReleaseTrailers, encode, inert, one_line
 from executor.model.milestone import header, titled
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from executor.git.marks import StepTrailers
 from executor.git.trailers import decode
 from executor.model.fingerprint import digest
 from executor.model.workflow import GATE, TREE
 from executor.state.events import GateHeld, GateOpened, StepDone, StepFailed, StepStarted
+from executor.state.marks import StepTrailers
 from executor.state.model import AttemptState
 
 if TYPE_CHECKING:

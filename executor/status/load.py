@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from executor.config.load_milestones import spec_text
 from executor.config.project import base_branch, base_names
-from executor.git.marks import AcceptedTrailers, RevivedTrailers, answers_in, approved_in, branch_in
 from executor.git.refs import (
     ACCEPTED,
     AHEAD,
@@ -35,6 +34,7 @@ from executor.model.fingerprint import canonical_spec, work_key
 from executor.state import segments
 from executor.state.blockers import blockers_of
 from executor.state.fold import fold, with_git_attempts
+from executor.state.marks import AcceptedTrailers, RevivedTrailers, answers_in, approved_in, branch_in
 from executor.state.model import QUESTION, UNKNOWN_AGENT, Attempt, AttemptState
 from executor.state.steps import step_in
 from executor.status.location import Histories, recognised
@@ -45,11 +45,11 @@ if TYPE_CHECKING:
 
     from executor.config.project import Compiled
     from executor.git.history import Revert
-    from executor.git.marks import Answer, Approval
     from executor.git.refs import Kept, Refs
     from executor.git.trailers import Landing
     from executor.model.milestone import Issue, Milestone
     from executor.state.blockers import Blocker
+    from executor.state.marks import Answer, Approval
     from executor.state.model import IssueState
     from executor.state.steps import StepRecord
     from executor.status.location import Work

@@ -24,11 +24,11 @@ from executor.git.history import (
     reverts_in,
     taken_back,
 )
-from executor.git.marks import branch_in
 from executor.git.refs import LANDED
 from executor.git.trailers import parse_trailers
 from executor.model.milestone import branch_prefixes
 from executor.process.files import read_json, write_json
+from executor.state.marks import branch_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from executor.git.marks import PausedTrailers
 from executor.git.trailers import decode
 from executor.process.files import local_time
+from executor.state.marks import PausedTrailers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

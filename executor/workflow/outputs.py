@@ -24,13 +24,13 @@ from executor.config.schema import file_faults
 from executor.engine.agent_work import Failure
 from executor.errors import ExecutorError
 from executor.git.diff import parse_diff
-from executor.git.marks import HandoffTrailers
 from executor.git.refs import HANDOFFS, STEPS, Move
 from executor.git.trailers import encode
 from executor.model.milestone import Claim, FileCheck, RunCheck
 from executor.model.paths import is_test_file
 from executor.model.workflow import TREE
 from executor.process.files import HANDOFF, left_file
+from executor.state.marks import HandoffTrailers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

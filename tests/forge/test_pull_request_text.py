@@ -21,10 +21,10 @@ from executor.forge.pull_request import (
 )
 from executor.forge.pull_text import history_of, placed
 from executor.git.diff import parse_diff
-from executor.git.marks import Approval
 from executor.model.milestone import Issue
 from executor.model.outward_rules import Forge
 from executor.state.events import AttemptFailed, Event, Landed, PullChanged, Stopped, encode
+from executor.state.marks import Approval
 from executor.state.record import Record
 
 NOTHING = parse_diff(b"")

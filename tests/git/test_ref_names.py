@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from executor.config.load_milestones import read_milestone
-from executor.git.marks import answers_in
 from executor.git.refs import (
     ACCEPTED,
     ANSWERS,
@@ -28,6 +27,7 @@ from executor.git.refs import (
 )
 from executor.git.trailers import parse_trailers
 from executor.model.milestone import branch_of, branch_problem
+from executor.state.marks import answers_in
 from executor.state.steps import step_in
 from tests.support import examples, several
 

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from executor.git import marks
+from executor.git import trailers
 from executor.git.diff import Change, FileChange, parse_diff
 from executor.git.trailers import (
     ApprovedBy,
     AttemptTrailers,
+    ReleaseTrailers,
     Trailers,
     decode,
     encode,
@@ -25,6 +26,7 @@ from executor.git.trailers import (
     pairs_in,
     parse_trailers,
 )
+from executor.state import marks
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "LC_ALL": "C", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
 TRAILERS = Trailers("m4", "4.1", 2, "sha256:aa", "sha256:bb", "sha256:cc")
@@ -251,7 +253,7 @@ KINDS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
     marks.RevivedTrailers: {"reverts": WORDS},
     marks.BranchTrailers: {"branch": NAME},
     marks.PausedTrailers: {},
-    marks.ReleaseTrailers: {},
+    ReleaseTrailers: {},
     marks.PullTrailers: {
         "number": COUNT,
         "draft": st.booleans(),
@@ -283,7 +285,8 @@ def test_trailers_come_back_as_they_were(kind: type) -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_class_of_trailers_is_tried(kind: type) -> None:
-    mine = {item for item in vars(marks).values() if isinstance(item, type) and item.__name__.endswith("Trailers")}
+    names = {**vars(marks), **vars(trailers)}
+    mine = {item for item in names.values() if isinstance(item, type) and item.__name__.endswith("Trailers")}
     assert mine <= KINDS.keys()
     assert all(item.metadata for item in fields(kind))
 

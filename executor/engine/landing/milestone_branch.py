@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from executor.errors import PersonNeededError
-from executor.git.marks import BranchTrailers
 from executor.git.refs import AHEAD, BRANCHES, LANDED, Move
 from executor.git.trailers import decode, encode
 from executor.state.events import CheckoutsUpdated, CheckoutsUpdating
+from executor.state.marks import BranchTrailers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -26,7 +26,6 @@ __all__ = [
     "HandoffTrailers",
     "PausedTrailers",
     "PullTrailers",
-    "ReleaseTrailers",
     "RevivedTrailers",
     "StepTrailers",
     "answers_in",
@@ -106,14 +105,6 @@ class PausedTrailers:
     milestone: str = text("Milestone", "")
     since: str = text("Since", "")
     reason: str = text("Reason", "")
-
-
-@dataclass(frozen=True, slots=True)
-class ReleaseTrailers:
-    """The release of a milestone; its tag names no tip."""
-
-    milestone: str = text("Milestone-Released")
-    tip: str = text("Released-Tip", "")
 
 
 @dataclass(frozen=True, slots=True)
