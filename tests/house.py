@@ -66,9 +66,11 @@ PACKAGE_SIZE = Figure("modules of the largest package, its subpackages aside", 1
 ENTERED = Figure("modules entered to land one trivial issue", 101, 75)
 RUN_FIRST = Figure("functions whose first parameter is the run", 16, 16)
 ANY_DICTS = Figure("annotations dict[str, Any]", 15, 15)
+LONG = Figure("functions of more than 45 lines", 5, 0)
+BARE = Figure("numeric constants without an origin", 45, 0)
 WALK = Figure("files of the walk in ARCHITECTURE.md", 16, 16)
 NO_CONFORMANCE = Figure("groups of plug-ins without an example that conforms", 0, 0)
-FIGURES = (MODULES, FLAT, LONGEST, PACKAGE_SIZE, ENTERED, RUN_FIRST, ANY_DICTS, WALK, NO_CONFORMANCE)
+FIGURES = (MODULES, FLAT, LONGEST, PACKAGE_SIZE, ENTERED, RUN_FIRST, ANY_DICTS, LONG, BARE, WALK, NO_CONFORMANCE)
 
 
 @cache
@@ -97,6 +99,8 @@ def measured() -> dict[Figure, int]:
         ENTERED: len(entered()),
         RUN_FIRST: sum(_run_first(text) for text in sources.values()),
         ANY_DICTS: sum(text.count("dict[str, Any]") for text in sources.values()),
+        LONG: sum(_long(text) for text in sources.values()),
+        BARE: sum(len(bare(text)) for text in sources.values()),
         WALK: len(walk()),
         NO_CONFORMANCE: len(unproved()),
     }
@@ -116,6 +120,31 @@ def _run_first(text: str) -> int:
             names = [item.arg for item in [*node.args.posonlyargs, *node.args.args] if item.arg not in {"self", "cls"}]
             found += names[:1] == ["run"]
     return found
+
+
+def _long(text: str) -> int:
+    """Count the functions of more than 45 lines, signature and docstring included."""
+    found = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+    return sum((node.end_lineno or 0) - node.lineno >= 45 for node in found)
+
+
+def bare(text: str) -> list[str]:
+    """Return the numeric constants of a module that no comment and no docstring explains."""
+    lines, body = text.splitlines(), ast.parse(text).body
+    found = []
+    for node, after in zip(body, [*body[1:], None], strict=True):
+        if isinstance(node, ast.Assign) and _is_number(node.value):
+            said = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            line = lines[node.lineno - 1]
+            if not said and "#" not in line and not lines[node.lineno - 2].startswith("#"):
+                found.append(line)
+    return found
+
+
+def _is_number(node: ast.expr) -> bool:
+    if isinstance(node, ast.BinOp):
+        return _is_number(node.left) and _is_number(node.right)
+    return isinstance(node, ast.Constant) and type(node.value) in {int, float}
 
 
 @cache

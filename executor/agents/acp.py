@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-VERSION = 1
+VERSION = 1  # the version of the Agent Client Protocol that is spoken here
 LONGEST = 16 * 1024 * 1024  # bytes of one message; an agent that sends more is out of order
 PATIENCE = 10.0  # seconds that an agent has to exit after its standard input is closed
 NO_METHOD, NO_LOGIN = -32601, -32000  # JSON-RPC 2.0: method not found; the protocol: authentication required

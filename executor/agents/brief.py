@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 
-_DETAIL = 8_000
+_DETAIL = 8_000  # characters of output in a brief; a choice: some 2,000 tokens
 _SELF_CHECK = (
     "Run `sh $EXECUTOR_CHECK` before you end: it reads what you left as the gate does, and prints everything that is "
     "missing."
@@ -348,7 +348,7 @@ def _fenced(text: str, label: str) -> str:
 
 CHARACTERS = 4
 """Characters per token: no tokenizer is used, so the brief is the same for every agent."""
-_LEAST = 400
+_LEAST = 400  # characters; a shorter piece of a shortened text says nothing, so it is left out
 _CUT = "\n... (the rest was left out)"
 
 

@@ -140,7 +140,7 @@ def missing_program(agent: Agent, environment: Mapping[str, str]) -> str:
     return f"agent {agent.name}: {name} {where}"
 
 
-_LOOKS_A_SECOND = 5
+_LOOKS_A_SECOND = 5  # a choice: a look reads one file for each process
 _SCRIPT = """
 "$@" || exit $?
 quiet=0 last=
@@ -173,7 +173,7 @@ def waiting_for_background(argv: tuple[str, ...], quiet_s: float) -> tuple[str, 
     return ("sh", "-c", script.replace("PAUSE", str(1 / _LOOKS_A_SECOND)), "sh", *argv)
 
 
-_PATIENCE = 20.0
+_PATIENCE = 20.0  # seconds; a choice
 
 
 def probe_agent(agent: Agent) -> Iterator[tuple[str, str, str]]:
@@ -233,7 +233,7 @@ def _login(agent: Agent) -> str:
 
 
 LOG = "agent.log"
-_MOST_ARGUMENT = 100_000
+_MOST_ARGUMENT = 100_000  # bytes; Linux takes at most 128 KiB in one argument (MAX_ARG_STRLEN)
 _TOO_LONG = "Your task is in the file {path}; read all of it first, then do what it says."
 
 

@@ -130,7 +130,7 @@ QUESTION = (
 
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_FARTHEST = 32 * 86_400
+_FARTHEST = 32 * 86_400  # seconds; a choice: no limit of an agent resets later than a month from now
 _PART = r"(\d+(?:\.\d+)?)\s*(ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)(?![A-Za-z])"
 _DURATION = re.compile(
     r"(?:retry|try again|wait|resets?|available|lifted|again)(?:\s+\w+){0,2}?\s*(?:in|after|for|:|=)?\s*"
@@ -248,7 +248,7 @@ _SERVER = range(500, 600)
 _SIGKILL, _KILLED = 9, 137
 _NOT_FOUND = frozenset({126, 127})
 """Exit codes of a shell that could not run a command."""
-_LAST_LINES = 20
+_LAST_LINES = 20  # lines; a choice: an error stands at the end of what was printed
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["AgentError", "AgentOutput", "parse_output", "read_output"]
 
 
-_MOST_EVENT = 4 * 1024 * 1024
-_MOST_ERRORS = 50
-_MOST_DONE = 500
-_WORDS = 4_000
-_NOISE = 16_000
+_MOST_EVENT = 4 * 1024 * 1024  # characters; a longer line is printed text, not an event; a choice
+_MOST_ERRORS = 50  # errors; bounds the memory, the last kinds of error repeat the first
+_MOST_DONE = 500  # commands and files; bounds the memory and the report
+_WORDS = 4_000  # characters of one message; more is not shown anywhere
+_NOISE = 16_000  # characters at the end of what is no event; the patterns of errors look there
 _THOUSANDS = {"k": 1_000, "m": 1_000_000}
 
 
@@ -281,9 +281,9 @@ def _count(text: str | None) -> int | None:
     return None if number is None else round(number * _THOUSANDS.get(plain[-1], 1))
 
 
-_MOST_LINE = 8 * 2**20
-_MOST_BYTES = 256 * 2**20
-_PRINTED_NOISE = 16_000
+_MOST_LINE = 8 * 2**20  # characters; bounds the memory for output without line ends
+_MOST_BYTES = 256 * 2**20  # characters; bounds the time to read a log, the rest is not read
+_PRINTED_NOISE = 16_000  # characters; as `_NOISE`
 
 
 def read_output(agent: Agent, log: Path, output_file: Path | None) -> AgentOutput:

@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 Word = Literal["green", "red", "blind", "vacuous", "flaky", "outside"]
-_SHOWN_LINES = 20
+_SHOWN_LINES = 20  # lines; about a screen, the log has the rest
 _MADE = re.compile(
     r"(?:^|/)(?:__pycache__|node_modules|\.[\w-]*cache|\.venv|venv|\.tox|\.nox|\.hypothesis|[^/]*\.egg-info|\.coverage)(?:/|$)"
     r"|^milestones/|^rules/|\.pyc$|^\.doit\.db"

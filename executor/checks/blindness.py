@@ -390,7 +390,7 @@ _LAST = {".py": b"\nraise SystemExit(93)\n", ".rb": b"\nexit 93\n"} | dict.fromk
 )
 """A last statement by which a script fails, by the ending of its name."""
 _ENDS_ITSELF = re.compile(rb"\b(?:exit\w*|SystemExit|main|cli|run|quit|abort|__END__)\b")
-_MOST_SCRIPTS = 3
+_MOST_SCRIPTS = 3  # a choice: each is one more run of the check
 
 
 def left_early(

@@ -41,8 +41,8 @@ __all__ = [
 
 _BUILDS = ("pom.xml", "build.gradle", "build.gradle.kts", "settings.gradle", "settings.gradle.kts", "build.sbt")
 _REPORTS = frozenset({"surefire-reports", "failsafe-reports", "test-results", "test-reports"})
-_DEEPEST = 8
-_MOST_REPORTS = 5_000
+_DEEPEST = 8  # levels of folders; a choice
+_MOST_REPORTS = 5_000  # files; bounds the walk through a tree with generated XML
 
 
 class Written:
@@ -119,7 +119,7 @@ def ran_no_test(output: str) -> bool:
     return says_no_test(output) and _TESTS.search(output) is None
 
 
-_MOST_NAMED = 100_000
+_MOST_NAMED = 100_000  # tests; bounds the memory for a total that a hostile log only claims
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _PASSED, _FAILED, _SKIPPED = "passed", "failed", "skipped"
 _WORDS = {
@@ -268,7 +268,7 @@ def _counted(text: str) -> list[tuple[str, str]]:
 
 
 _SHELL = ("sh", "-c")
-_MOST_TESTS = 40
+_MOST_TESTS = 40  # names in one command line; a choice, with more the whole suite runs
 _GO = re.compile(r"(?:\w+=\S*\s+)*go\s+test\b[^;&|<>]*")
 _CARGO = re.compile(r"(?:\w+=\S*\s+)*cargo\s+(?:\+\S+\s+)?test\b[^;&|<>]*")
 _NODE = re.compile(r"(?:\w+=\S*\s+)*node\s[^;&|<>]*--test(?=\s|$)[^;&|<>]*")

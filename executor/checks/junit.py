@@ -34,9 +34,9 @@ __all__ = [
     "read_percent",
 ]
 
-LARGEST = 32 * 1024 * 1024
-_DEEPEST = 50
-_NAMED = 5
+LARGEST = 32 * 1024 * 1024  # bytes; bounds the memory for a hostile report
+_DEEPEST = 50  # levels; JUnit needs four, the rest bounds the stack of the reader
+_NAMED = 5  # names in a sentence; the log has the rest
 _PROLOG = re.compile(rb"\A(?:\xef\xbb\xbf)?(?:\s++|<\?(?s:.*?)\?>|<!--(?s:.*?)-->)*+")
 _ROOT = re.compile(rb"<[A-Za-z_:\x80-\xff]")
 _KINDS = {"failure": "failures", "error": "errors", "skipped": "skipped"}
@@ -403,7 +403,7 @@ def _percent_in_json(data: bytes) -> float | None:
         return None
 
 
-_MOST_ROWS = 2_000_000
+_MOST_ROWS = 2_000_000  # rows; bounds the time to read a hostile coverage file
 _MOST_STEPS = 20_000
 """Thousands of instructions that SQLite may take for a file: it is written by untrusted code."""
 _COVERED = """

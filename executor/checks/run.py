@@ -45,12 +45,12 @@ if TYPE_CHECKING:
 
 __all__ = ["CheckRunner", "Made", "tail"]
 
-_LOG_TAIL = 64 * 1024
+_LOG_TAIL = 64 * 1024  # bytes at the end of a log from which the useful part is chosen
 _PASSING = re.compile(r"(?m)^(?:=== (?:RUN|PAUSE|CONT|NAME)\b|\s*--- PASS: ).*\n")
 """Lines of `go test -v` that say nothing of a failure."""
 _PLAIN_RSPEC = re.compile(r"(?!.*(?:--format|--out|\s-[a-zA-Z]*[fo]))(?:.*[\s/'\"])?rspec\b(?:[\s'\"].*)?", re.DOTALL)
-_LOG_READ = 8 * 1024 * 1024
-_SERVICE_PATIENCE = 300.0
+_LOG_READ = 8 * 1024 * 1024  # bytes at the end of a log in which the names of tests are looked for
+_SERVICE_PATIENCE = 300.0  # seconds for `after`; a service that does not stop must not hold the slot
 _REPORT_IN_TREE = ".executor-report"
 _WITH_SERVICE = 'eval "$1" || exit 1; : > "$2" || exit 1; shift 2; exec "$@"'
 """One command for service and check: processes left running by the first live as long as the second."""

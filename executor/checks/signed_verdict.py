@@ -43,7 +43,7 @@ __all__ = [
 NAMESPACE = "make-for-milestones-verdict"
 """Namespace of the signatures: a signature of a landing or a commit is none of a verdict."""
 _TYPE = "urn:make-for-milestones:verdict:1"
-_MOST_BYTES = 64 * 1024
+_MOST_BYTES = 64 * 1024  # bytes; a statement has some hundred, the bound is for hostile stores
 _AHEAD_S = 300
 """Seconds that the clock of a signer may be ahead."""
 _BEGIN, _END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"

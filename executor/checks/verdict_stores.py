@@ -39,8 +39,8 @@ REFS = "refs/verdicts"
 """Each writer has one ref below it, whose commit has no parent, so that what is too old is given up."""
 FALLBACK = "refs/heads/_verdicts"
 """The same for a remote that takes nothing but branches."""
-_MOST_BYTES = 32 * 1024 * 1024
-_RACES = 5
+_MOST_BYTES = 32 * 1024 * 1024  # bytes; as the largest report (`checks/junit.py`)
+_RACES = 5  # tries; another clone may push between fetch and push
 _DAY = re.compile(r"v1/(\d{4}-\d{2}-\d{2})/((?:ac|cas)/[0-9a-f]{64})")
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 

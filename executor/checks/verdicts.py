@@ -275,7 +275,7 @@ ASKED = "_asked.json"
 """File of `.cache/` with the versions to query in each run."""
 ABSENT = "absent"
 """Version of a tool that is not installed."""
-_TIMEOUT = 30
+_TIMEOUT = 30  # seconds; a tool that does not print its version by then has none
 
 
 _LAUNCHERS = frozenset(

@@ -130,7 +130,7 @@ def _count_as_landed(project: Project, observer: Observer, refs: Refs, who: Iden
     sys.stdout.write(f"{ref} counts as landed with {commit[:10]}; the next run verifies it: doit issue:{ref}\n")
 
 
-_MOST = 20_000
+_MOST = 20_000  # characters; an answer goes into every later brief of the issue
 
 
 class AnswerCommand(Command):

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Drawing", "LiveReporter", "Region", "Reporter", "on_a_terminal", "reporter_for", "terminal_size"]
 
 
-_WIDEST = 40
+_WIDEST = 40  # columns of the ids, so that the titles keep some of 80
 
 
 def on_a_terminal(stream: Any) -> bool:
@@ -272,7 +272,7 @@ def _narrow_working(working: Sequence[Working], room: int) -> RenderableType:
     return grid
 
 
-_MOST_PHASES = 3
+_MOST_PHASES = 3  # lines; a choice: the issues need the rest of a small terminal
 
 
 def _phases(snapshot: Snapshot) -> list[RenderableType]:
@@ -361,7 +361,7 @@ class Region:
         self._shown = lines
 
 
-_EVERY = 0.5
+_EVERY = 0.5  # seconds between two drawings; a choice
 _SHARE = 20
 """Minimum ratio of the interval to the time that a snapshot takes, which is long for a very large milestone."""
 

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 
-_HOUR = 3600
+_HOUR = 3600  # seconds
 
 
 def ago(seconds: float) -> str:

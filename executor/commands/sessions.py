@@ -138,7 +138,7 @@ def _nothing() -> None:
 
 _SILENT_BEATS = 3
 """Beats that are missing when a machine counts as dead."""
-_LONGEST = 500
+_LONGEST = 500  # characters of a reason in the journal; the terminal had it whole
 
 
 class RunRecords:

@@ -140,7 +140,7 @@ def _missing(session: Session, refs: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-_MOST = 20
+_MOST = 20  # names in a line; more are counted
 
 
 def start_of(compiled: Compiled, wanted: Sequence[str], given: str) -> str:
@@ -260,8 +260,8 @@ def _listed(names: Sequence[str]) -> str:
     return " ".join(names[:_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
-_MOST_LANDED = 20
-_WIDEST = 36
+_MOST_LANDED = 20  # lines; about a screen, what has not landed is always shown
+_WIDEST = 36  # columns of a title, so that a line fits into 80
 _FOR_PERSONS = frozenset({Status.FAILED, Status.SKIPPED, Status.REVIEW})
 _PLACES = {
     status: place

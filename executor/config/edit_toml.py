@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["edited_plan", "require_toml", "set_defaults"]
 
-_WIDEST = 100
+_WIDEST = 100  # columns; a longer list is written with one item a line
 
 
 def set_defaults(path: Path, values: Mapping[str, Any]) -> list[str]:

@@ -159,8 +159,8 @@ def _plain(value: Any) -> Any:
     return kept
 
 
-_MOST = 10
-_LONGEST = 240
+_MOST = 10  # faults of one document; the first ones are enough to mend it
+_LONGEST = 240  # characters of one fault
 
 
 def file_faults(name: str, data: bytes | None, schema: Mapping[str, Any] | None = None) -> list[str]:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["cut", "inconsistencies"]
 
-_MOST_NAMED = 5
+_MOST_NAMED = 5  # names in a sentence; the first ones are enough to look
 _USERS_LOCKS = ("index.lock", "HEAD.lock", "config.lock", "shallow.lock")
 
 

@@ -52,7 +52,7 @@ PRIVATE = "private"
 
 RESULT = "agent.result.json"
 """Durable record of the agent's end, so that no call is repeated after the run died."""
-_REPORT_BYTES = 64 * 1024
+_REPORT_BYTES = 64 * 1024  # bytes; a report is some sentences, the bound is for hostile ones
 Kept = TypeVar("Kept")
 
 

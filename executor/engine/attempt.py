@@ -104,7 +104,7 @@ def _handoffs(issue: IssueRun) -> tuple[Handoff, ...]:
     return chosen(texts, run.policy.limits.handoff_tokens)
 
 
-_MOST_REASON = 1500
+_MOST_REASON = 1500  # characters; it stands in one trailer of a commit message
 
 
 class Attempts:

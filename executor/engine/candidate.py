@@ -62,7 +62,7 @@ __all__ = [
 ]
 
 
-_MOST = 20
+_MOST = 20  # lines and items; bounds what one issue adds to messages
 _PARTS = ("created", "modified", "deleted", "tests_added", "tests_updated", "deviations")
 _REMEDIES = {
     "limit": "nothing: it goes on when the limit is lifted; or name another agent after it in a list",

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IssueLife", "Watcher", "watched"]
 
-_MOST_STEPS = 100
+_MOST_STEPS = 100  # actions; an attempt takes two or three, so this ends only a loop that is a fault of ours
 
 
 class IssueLife:

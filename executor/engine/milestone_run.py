@@ -69,7 +69,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MilestoneRun", "hold"]
 
-_LOOKS = 3
+_LOOKS = 3  # tries; a probe holds the lock for less than a millisecond
 _NEXT = 5
 """Maximum number of next issues in the record of a run's end."""
 

@@ -55,10 +55,10 @@ __all__ = ["Obstacle", "Stops", "find_obstacle", "record_obstacle"]
 NEW_TESTS = "new-tests"
 TESTS_CHANGED = "tests-changed"
 SPEC = "spec-problem"
-_ROUNDS = 2
+_ROUNDS = 2  # attempts that get the findings before a person is asked; a choice
 _MOST_CHANGES = 1000
 """Number of commits of the base to search for work that is done already."""
-_KEPT_CHARACTERS = 4000
+_KEPT_CHARACTERS = 4000  # characters of a base check's output in the journal
 _PARSING = threading.Lock()
 """Guards the parser while Python warnings are disabled, which is not thread-safe."""
 

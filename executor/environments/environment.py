@@ -282,8 +282,8 @@ _SHIMS = frozenset("bundle cargo dotnet go gradle java javac mvn node npm npx ph
 """Programs whose file may be a switch to the version that runs."""
 _PYTHON_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "requirements.txt", "tox.ini", "Pipfile", "uv.lock")
 _PYTHON = re.compile(r"\b(?:python[\d.]*|py\.?test|tox|nox|uv|poetry|hatch|pdm)\b")
-_LONGEST = 200
-_PATIENCE_S = 30
+_LONGEST = 200  # characters of a version; more is no version
+_PATIENCE_S = 30  # seconds; a tool that does not print its version by then has none
 _KEPT = frozenset({"sandbox", "generated files", "node_modules"})
 """Conditions that are digests of contents, or words, on every host."""
 

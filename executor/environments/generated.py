@@ -42,9 +42,9 @@ _GENERATED = re.compile(
     r"_?_?version(?:_info)?(?:__|_static)?\.(?:py|pyi|txt)|_build(?:_info|_config)?\.py|\w+_pb2(?:_grpc)?\.pyi?"
 )
 _MARKS = re.compile(rb"(?i)\bgenerated\b|do not (?:edit|change|modify)|don't (?:edit|change)")
-_HEAD = 1024
+_HEAD = 1024  # bytes; generators put their mark into the first lines
 _SKIPPED = re.compile(r"(?:^|/)(?:__pycache__|node_modules|build|dist|\.[^/]+|[^/]*venv[^/]*|env)(?:/|$)")
-_LARGEST = 256 * 1024 * 1024
+_LARGEST = 256 * 1024 * 1024  # bytes; a larger file would take longer to copy than to make
 _NATIVE = re.compile(
     r".*\.(?:c|cc|cpp|cxx|h|hh|hpp|hxx|pyx|pxd|pxi|rs|f|f90|f95|for|cu|cuh|asm|s|S|i|m|mm|inc|tpp|def)"
 )

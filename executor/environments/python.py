@@ -47,9 +47,9 @@ __all__ = [
 ]
 
 
-_LARGEST = 4 * 1024 * 1024
+_LARGEST = 4 * 1024 * 1024  # bytes; a script or .pth file is far smaller, the bound is for hostile ones
 _LONGEST_SHEBANG = 127  # bytes that Linux reads
-_SCRIPT_HEAD = 4096
+_SCRIPT_HEAD = 4096  # bytes; Linux reads 256 of a `#!` line, wrappers continue in the next ones
 _METADATA = (".dist-info", ".egg-info")
 _SYSTEM = frozenset(map(Path, ("/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin")))
 

@@ -301,7 +301,7 @@ class Forge(Protocol):
         """Post the verdict of one of the executor's checks; returns whether the forge accepts it."""
 
 
-_NOBODYS = 999_999_999
+_NOBODYS = 999_999_999  # a number that no repository has reached
 _TITLE, _OTHER = "Say hello", "Say hello in two languages"
 
 

@@ -32,7 +32,7 @@ __all__ = ["PULLS", "LocalForge"]
 PULLS = "refs/executor/pulls"
 """Records of pull requests: `<number>` below this."""
 _HEADS = "refs/heads/"
-_TRIES = 5
+_TRIES = 5  # tries; another process may move the branch in between
 
 
 class LocalForge:

@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 __all__ = ["Merging", "failure_detail", "failure_reason", "log_tail"]
 
 
-_LINES = 60
-_WIDTH = 400
-_ANNOTATIONS = 20
+_LINES = 60  # lines of a log in a brief; a choice
+_WIDTH = 400  # characters of such a line
+_ANNOTATIONS = 20  # annotations in a brief; a choice
 _STAMP = re.compile(r"^\ufeff?\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z ?")
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
 _SECTION = re.compile(r"^section_(?:start|end):\d+:\S*\r?")
@@ -93,8 +93,8 @@ def _one(check: CheckState, report: CheckReport) -> str:
 
 
 _POLLS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
-_STATUSES = 20
-_LOOKS = 5
+_STATUSES = 20  # statuses for one commit; a choice, each is one request
+_LOOKS = 5  # looks at a forge that has not seen a push yet; a choice
 _PULL_LINE = r"(?m)^Pull-Request: .*$"
 
 

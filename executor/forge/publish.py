@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Publication", "RemoteBranch", "landed_attempt"]
 
 
-_TRIES = 3
+_TRIES = 3  # tries; somebody else may move the branch in between
 _UNSHOWN = frozenset({"secrets"})
 """Rules whose findings must not leave this machine."""
 

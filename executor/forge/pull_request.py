@@ -53,7 +53,7 @@ STATE = "<!-- milestone-executor state -->"
 _MARK = re.compile(r"<!-- milestone-executor((?: [a-z_]+=[^\s<>]*)*) -->")
 _BREAK = "\u200b"
 _FILES, _BOXES, _CHECKS, _LINES, _FINDINGS, _NOTES, _STATES = 50, 100, 50, 10, 50, 10, 40
-_WIDTH = 500
+_WIDTH = 500  # characters of others' text in one line
 NOT_PROVED = "not proved"
 """The text beside an open box."""
 

@@ -39,7 +39,7 @@ __all__ = ["history_of", "placed", "pull_text", "states_text"]
 
 _PLACE = re.compile(r":\d+: ")
 _WORD = re.compile(r"[\w.-]+")
-_APPROVALS = 20
+_APPROVALS = 20  # rows; the last decisions are enough in a pull request
 
 
 def pull_text(

@@ -52,7 +52,7 @@ def identity_of(repository: Repository) -> Identity:
     return Identity(known.get("user.name", "milestone executor"), known.get("user.email", "executor@localhost"))
 
 
-_MOST_NAMED = 3
+_MOST_NAMED = 3  # names in a sentence
 _DEEPEST_LINK = 5
 """Number of symbolic refs that git follows."""
 _OPERATIONS = {

@@ -127,7 +127,7 @@ def copy_into(repository: Repository, git_dir: Path) -> None:
         (git_dir / "packed-refs").write_bytes(packed)
 
 
-_ROUNDS = 20
+_ROUNDS = 20  # fetches; each gets the next missing level of objects of a partial clone
 _NEGOTIATION = ("-c", "fetch.negotiationAlgorithm=noop", "-c", "core.hooksPath=/dev/null")
 
 
@@ -203,11 +203,11 @@ _BREAKABLE = frozenset({"lfs", "git-crypt", "transcrypt", "crypt"})
 _POINTER = re.compile(
     rb"version https://git-lfs\.github\.com/spec/v1\n(?:[a-z0-9.-]+ .*\n)*?oid sha256:([0-9a-f]{64})\n"
 )
-_MOST_POINTER = 1024
+_MOST_POINTER = 1024  # bytes; a pointer of Git LFS is smaller by its specification
 _LINK = b"160000"
 _WHOLE_PATHS = {2, 3}
 """Versions of the index that store whole paths."""
-_CHUNK = 1 << 20
+_CHUNK = 1 << 20  # bytes; any size reads as fast
 
 
 @dataclass(frozen=True, slots=True)

@@ -316,7 +316,7 @@ def commit_bytes(tree: str, parents: Sequence[str], message: bytes, who: Identit
     return "".join((*head, f"author {signature}committer {signature}\n")).encode() + message
 
 
-_PATIENCE_S = 20.0
+_PATIENCE_S = 20.0  # seconds; a signer that needs longer waits for a person, and none is there
 _PROGRAMS = {"openpgp": ("gpg.openpgp.program", "gpg.program"), "ssh": ("gpg.ssh.program",)}
 _LITERAL = ("key::", "ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-")
 

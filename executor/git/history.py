@@ -255,7 +255,7 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
             yield hit[1], hit[2].strip()
 
 
-_VERSION = 1
+_VERSION = 1  # raised whenever the file changes; another one is read again from git
 
 
 def read_records(path: Path, refs: Refs, tip: str) -> list[Record]:
@@ -291,7 +291,7 @@ def _cached(value: Any) -> tuple[str, list[Record]] | None:
         return None
 
 
-_MOST_VERSIONS = 200
+_MOST_VERSIONS = 200  # commits of one spec file that `doit explain` looks through; a choice
 
 
 def texts_of(repository: Repository, path: Path) -> Iterator[str]:

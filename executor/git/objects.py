@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Merge", "Store"]
 
-_KEPT_DIFFS = 32
-_SHA1_LENGTH = 40
-_KEPT_LISTS = 8
-_KEPT_BYTES = 1024 * 1024
+_KEPT_DIFFS = 32  # diffs; one landing asks for the same few again and again
+_SHA1_LENGTH = 40  # hexadecimal digits
+_KEPT_LISTS = 8  # listings of trees; as the diffs, but each is larger
+_KEPT_BYTES = 1024 * 1024  # bytes; a larger diff is not kept in memory
 
 
 @dataclass(frozen=True, slots=True)

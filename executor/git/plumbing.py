@@ -35,7 +35,7 @@ __all__ = [
 
 DIFF_FORM = ("-r", "-p", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv")
 """The form of a diff for `executor.git.diff.parse_diff`."""
-_HEADER_PARTS = 3
+_HEADER_PARTS = 3  # words of `git cat-file --batch`: id, type, size
 _TREE, _FOLDERS = b"40000", {b"40000", b"160000"}
 _MOST_ENTRIES = 5_000
 """Above this many files, git is faster."""

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Pushed", "Remote", "push_files", "without_password"]
 
-_TIMEOUT = 600.0
-_RACES = 3
+_TIMEOUT = 600.0  # seconds; a push over a slow line takes minutes, a dead one for ever
+_RACES = 3  # tries; others push to the same remote in between
 _PASSED_ON = re.compile(
     r"HOME|USER|LOGNAME|XDG_CONFIG_HOME|SSH_AUTH_SOCK|(?:https?|no|all)_proxy|SSL_CERT_(?:FILE|DIR)", re.IGNORECASE
 )

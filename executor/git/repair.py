@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["found_locks", "pack_loose", "set_aside", "sweep"]
 
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 20  # bytes; any size reads as fast
 _MANY = 500
 """Loose objects that are worth a pack; git's own limit, 6,700, is far more than a milestone writes."""
-_SHA1 = 40
+_SHA1 = 40  # hexadecimal digits
 
 
 def pack_loose(repository: Repository) -> int:
@@ -99,7 +99,7 @@ def _is_whole(path: Path) -> bool:
     return found.hexdigest() == name
 
 
-_PATIENCE = 5.0
+_PATIENCE = 5.0  # seconds; a git that still works in the store ends or is left alone
 _WITHOUT_LOCKS = {b"cat-file", b"diff-tree", b"hash-object"}
 """Helpers that live as long as a run, of this process and of others: they take no lock, and their objects are written
 once more if one of them fails."""

@@ -53,12 +53,12 @@ _UNBOXED = re.compile(UNBOXED.replace("{}", "(.+)"))
 _APPROVED_BY = re.compile(r"(?P<who>.*?) for (?P<rule>\S+) on (?P<when>\S+?):(?: (?P<why>.*))?")
 _KEY = "trailer"
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*: \S(?:.*\S)?")
-_DIGITS = 9
-_REASON = 200
-_SHOWN_FILES = 20
-_SUBJECT = 100
-_SHOWN_NOTES = 10
-_NOTE = 300
+_DIGITS = 9  # digits; more is no number of ours, and int() of a hostile one takes long
+_REASON = 200  # characters; it stands in one trailer
+_SHOWN_FILES = 20  # lines; `git show --stat` has the rest
+_SUBJECT = 100  # characters; wider than git's advice of 50, as titles of issues are sentences
+_SHOWN_NOTES = 10  # lines of an agent's notes in a commit message
+_NOTE = 300  # characters of such a line
 _SKIP = re.compile(
     r"\[(\s*(?:skip[\s_-]+(?:ci|actions?|checks?|builds?|deploy)|(?:ci|actions?|no)[\s_-]+(?:skip|ci))\s*)\]",
     re.IGNORECASE,

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ImportLimits", "ImportRefusedError", "Pool", "Slot", "Workspace", "empty_folder", "leads_out", "remove"]
 
-_MOST_SLOTS = 4096
+_MOST_SLOTS = 4096  # slots; far more than processes fit on a machine, so it ends only a fault
 _OWNER = "attempt.json"
-_USABLE = 0o700
+_USABLE = 0o700  # rights of the owner: read, write, enter
 
 
 class ImportRefusedError(ExecutorError):

@@ -47,8 +47,8 @@ _NUMBERED = re.compile(
     re.IGNORECASE,
 )
 _REQUEST = re.compile(r"\brequest[\s_#-]+(\d+)\b", re.IGNORECASE)
-_LONGEST_SLUG = 48
-_LONGEST_ID = 64
+_LONGEST_SLUG = 48  # characters; an id is typed in commands
+_LONGEST_ID = 64  # characters; ids of other tools are longer than ours, and are kept
 
 
 @dataclass(frozen=True, slots=True)

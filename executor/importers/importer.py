@@ -199,8 +199,8 @@ WORD = "zqxjkvword"
 _LEFT = re.compile(r"left out|not read|not imported")
 # A key without a value has no content.
 _EMPTY = re.compile(r"[\w-]*\"?\s*:\s*(?:\"\"|\[\]|[{][}]|null)")
-_SURE = 100
-_PLACES = 60
+_SURE = 100  # per cent
+_PLACES = 60  # places that the test for lost text changes, spread over the source; a choice
 
 
 def check_importer(importer: Any, samples: Sequence[Source]) -> list[str]:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Options", "Planned", "source_key"]
 
-_VERSION = 2
+_VERSION = 2  # of the table that an import leaves; raised whenever it changes
 _ORDER = ("title", "type", "priority", "size", "number", "phase", "needs", "spec", "files", "accept")
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Account", "Note", "grouped", "report_data", "report_lines", "settle"]
 
-_SHOWN = 5
+_SHOWN = 5  # places in a sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,7 @@ def _faults(loaded: Loaded, policy: Policy | None) -> list[Fault]:
     return found
 
 
-_SHOWN_ISSUES = 4
+_SHOWN_ISSUES = 4  # names in a sentence
 
 
 def report_lines(plan: Planned, changed: Sequence[str], *, dry: bool) -> list[str]:

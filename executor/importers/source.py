@@ -132,7 +132,7 @@ def _strict(data: bytes, name: str) -> str:
     return text
 
 
-_MOST_FILES = 5000
+_MOST_FILES = 5000  # files of a folder; a plan has some hundred, a home folder more
 _SKIPPED = frozenset({".git", ".cache", "node_modules", ".venv"})
 
 

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Known", "counted", "did_you_mean", "dotted", "expected", "found", "listed", "quoted"]
 
-_LONGEST = 60
-_SEARCHES = 20
-_SHOWN = 10
-_SHORTEST_PREFIX = 3
+_LONGEST = 60  # characters of a quoted value; a line of a terminal has room for it
+_SEARCHES = 20  # near misses that are searched for; each compares all names
+_SHOWN = 10  # names in a list of valid ones
+_SHORTEST_PREFIX = 3  # letters; fewer fit too many names
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _LOOKALIKES = str.maketrans("oil_ ", "011--")
 _EXPECTED = {

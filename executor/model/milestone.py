@@ -55,8 +55,8 @@ __all__ = [
 PLAIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """The pattern of an id; some matches are still refused."""
 _NOT_IN_A_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[/.-]|/\.|[/.]$|\.lock(/|$)|^(@|HEAD)$")
-_LONGEST_SLUG = 100
-_LONGEST_BRANCH = 200
+_LONGEST_SLUG = 100  # characters of a generated branch name
+_LONGEST_BRANCH = 200  # bytes; file systems take 255 in a name, git adds `.lock`
 _RESERVED = frozenset({"doit.json"})
 
 
@@ -322,7 +322,7 @@ def default_branch(milestone: str, title: str) -> str:
 
 HEADER = 100
 """Maximum length of a header, the limit of @commitlint/config-conventional."""
-_SLUG = 40
+_SLUG = 40  # characters of an issue's branch; longer ones are cut in lists of forges
 _DEFAULT = "feat"
 
 

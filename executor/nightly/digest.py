@@ -26,7 +26,7 @@ _HEADS = (
     ("blocked", "Blocked"),
     ("running", "At work"),
 )
-_MOST = 30
+_MOST = 30  # lines of a digest; a choice: it is read on a phone
 
 
 def _cost(event: Event) -> float:

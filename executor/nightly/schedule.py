@@ -173,7 +173,7 @@ def _dues(at: str, after: datetime, before: datetime, zone: tzinfo) -> list[date
     return list(dues.values())
 
 
-_KEPT_LOGS = 30
+_KEPT_LOGS = 30  # logs; about a month of nights
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,7 +351,7 @@ def _unit_quoted(text: str) -> str:
 
 
 _NAMES = frozenset({"cron", "crond", "fcron", "dcron", "bcron-sched"})
-_PATIENCE = 30.0
+_PATIENCE = 30.0  # seconds; `crontab` edits one small file
 
 
 def read() -> str:

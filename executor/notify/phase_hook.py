@@ -177,7 +177,7 @@ NOTIFIED = "notified"
 DECIDING = frozenset({"attempt-failed", "stopped"})
 """Events after which an issue may wait for a person."""
 _QUESTION = "question"
-_LONGEST = 500
+_LONGEST = 500  # characters of a command's words in a message
 _INERT = str.maketrans({"@": "\uff20", "<": "\u2039", ">": "\u203a", "`": "'", "\\": "/"})
 """Characters that a chat may interpret as a mention, a link or markup."""
 

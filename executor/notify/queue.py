@@ -336,7 +336,7 @@ NOTICES = (
     Notice("question", "m4", "4.3", "m4/4.3:question:1", '"; rm -rf / #', "${HOME} {title} %s"),
 )
 """Notices of every shape for the test of a plug-in."""
-_TIMEOUT = 20.0
+_TIMEOUT = 20.0  # seconds for one notice; it is tried again later
 
 
 def check_channel(plugin: Any) -> list[str]:

@@ -241,9 +241,9 @@ LOCAL = _Local()
 
 
 ABSENT = "is not there"
-_MOST_FILES = 1000
-_MOST_BYTES = 64 * 2**20
-_LARGEST = 1024 * 1024
+_MOST_FILES = 1000  # files; bounds the work of taking up a folder that an agent left
+_MOST_BYTES = 64 * 2**20  # bytes; as the files
+_LARGEST = 1024 * 1024  # bytes of one small file that an agent leaves, unless the caller says more
 
 
 def left_file(out: Path, name: str, secrets: Iterable[str] = (), most: int = _LARGEST) -> bytes | str:
@@ -311,7 +311,7 @@ def scrub(folder: Path, clean: Callable[[bytes], bytes]) -> None:
 
 HANDOFF = "handoff.md"
 QUESTION_FILE = "question.md"
-_MOST_QUESTION = 8_000
+_MOST_QUESTION = 8_000  # characters; a person has to read it
 
 
 def question_in(out: Path, secrets: Iterable[str] = ()) -> str:

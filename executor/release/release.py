@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ReleaseRun"]
 
-_MOST_RACES = 20
+_MOST_RACES = 20  # tries; somebody pushes to the base in between
 
 
 class ReleaseRun:

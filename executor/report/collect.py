@@ -202,12 +202,12 @@ def schema() -> str:
     return json.dumps(made, indent=1, sort_keys=True) + "\n"
 
 
-_PATHS = 20
-_LOG_BYTES = 4000
-_LANDED_LOG_BYTES = 600
+_PATHS = 20  # paths of one attempt in a report
+_LOG_BYTES = 4000  # bytes of one log; a choice, about a screen
+_LANDED_LOG_BYTES = 600  # bytes of the log of what has landed; a choice, some lines
 _ALL_LOG_BYTES = 300_000
 """Maximum total size of all log ends as HTML: a page about a thousand issues must fit into a mail."""
-_LONGEST_ESCAPE = 6
+_LONGEST_ESCAPE = 6  # bytes: `&quot;` or `\\u0000` for one byte of a log
 _ENDED = frozenset(
     cls.KIND for cls in (AttemptBuilt, AttemptFailed, AttemptInterrupted, Landed, Stopped, Refused, Verified)
 )

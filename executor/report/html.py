@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Drawing", "Place", "in_lanes", "layout", "page"]
 
 
-_SWEEPS = 4
+_SWEEPS = 4  # passes over the layers of the graph; further ones hardly move a node
 _TALLEST = 40
 """Maximum number of issues in a column; a larger wave takes several columns."""
 
@@ -127,15 +127,15 @@ _LARGE, _SMALL = (190, 36), (92, 20)
 _GAPS = (26, 10)
 _TITLES = 100
 """Maximum number of boxes with titles; a larger drawing would be too large for a mail and a screen."""
-_LANE = 14
-_WIDTH = 1000
+_LANE = 14  # pixels of a bar's height
+_WIDTH = 1000  # pixels of the drawing, which scales with the page
 _ROWS = 60
 """Maximum number of lanes; with more parallel agents the drawing would be too tall."""
 _IDLE = 0.2
 """Idle times are cut if they are longer than this share of the busy time."""
 _CUT = 0.04
 """Width of a cut, as a share of the busy time."""
-_DAY = 86_400.0
+_DAY = 86_400.0  # seconds
 _APART = 130
 """Smallest distance of the labels of the time axis."""
 

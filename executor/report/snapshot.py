@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 _AT_REST = frozenset({Status.LANDED, Status.FAILED, Status.SKIPPED, Status.REVIEW})
-_LAST = 5
+_LAST = 5  # events; lines of the live view
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,7 +367,7 @@ class SurvivalReport:
 
 
 _AGES = (7, 30)
-_DAY = 86_400
+_DAY = 86_400  # seconds
 
 
 def money_of(observer: Observer, name: str) -> MoneyReport:

@@ -328,8 +328,8 @@ def _sentence_of_issue(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912  (a
     return _sentence_of_attempt(event)
 
 
-_MOST = 20
-_LAST_LINES = 40
+_MOST = 20  # items in a list of the report
+_LAST_LINES = 40  # lines of a log; about two screens
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 _TOLD = frozenset({"attempt-started", "attempt-failed", "landed", "pull", "stopped", "verified"})
 """Kinds of events that change the tracking file."""
-_LEAST_PAUSE = 1.0
-_PUSHED_EVERY = 60.0
+_LEAST_PAUSE = 1.0  # seconds; and nine times as long as a writing took, so it costs at most a tenth
+_PUSHED_EVERY = 60.0  # seconds; forges count pushes, and a person looks less often
 _TRACKED = "Track the milestones"
 """Subject of the commits on the branch of tracking files."""
 

@@ -49,7 +49,7 @@ __all__ = [
 
 KEYS = (Path("/etc/ssl/private"), Path("/etc/pki/tls/private"))  # root can read them without any capability
 _HOME = Path("/home/sandbox")
-_LINKS = 16
+_LINKS = 16  # links in a chain; the kernel itself stops at 40
 _TOP = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _FOLDERS = ("/usr", "/opt", "/nix/store", "/gnu/store")
 _OWN = ("/", "/proc", "/dev", "/etc", *_FOLDERS, *(f"/{name}" for name in _TOP))  # nothing of a profile goes here

@@ -49,7 +49,7 @@ __all__ = ["attempts"]
 
 PTRACE_ATTACH, PTRACE_DETACH, WALL = 16, 17, 0x40000000
 SPACES = ("ipc", "mnt", "net", "pid", "user")
-OTHER_USER = 65533
+OTHER_USER = 65533  # an id that no account should have; 65534 is nobody
 
 
 def attempts(facts: Facts) -> dict[str, Callable[[], object]]:

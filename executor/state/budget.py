@@ -132,7 +132,7 @@ _WHERE = {
     "day": "of today",
     "milestone": "of the milestone",
 }
-_LEAST = 1e-9
+_LEAST = 1e-9  # dollars; sums of floating-point numbers differ by less
 
 
 def spent(attempt: Attempt) -> float:

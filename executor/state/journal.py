@@ -113,7 +113,7 @@ def free_place(path: Path, data: bytes) -> Path:
 
 
 _BALLAST = "journal.ballast"
-_BALLAST_BYTES = 1024 * 1024
+_BALLAST_BYTES = 1024 * 1024  # bytes that are freed on a full disk, so that the last records still fit
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _DERIVED = re.compile(r"snapshot\.\d{6}\.jsonl|\.(?:snapshot|journal)\..*\.new", re.ASCII)
 """Files of an unfinished compaction or repair, or of an older compaction."""

@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 
-VERSION = 1
+VERSION = 1  # of the journal's lines; a newer one is refused
 MOST_BYTES = 64 * 1024
 """Maximum length of a record; larger data is stored in separate files, which a record names."""
 COMPACTED = "compacted"

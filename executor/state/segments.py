@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 
-_TRIES = 20
+_TRIES = 20  # readings; a compaction in between is over after one
 ARCHIVE = "archive"
 """Folder of the segments before the last compaction."""
 

@@ -29,7 +29,7 @@ __all__ = ["Expected", "Overlaps", "Predictor", "cost", "tokens", "twins_of"]
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _PATH = re.compile(r"[\w.-]+(?:/[\w.-]+)*")
-_SHORT = 2
+_SHORT = 2  # letters; shorter words are everywhere
 _EVERYWHERE = frozenset(
     {
         *("add", "and", "are", "for", "from", "fix", "make", "merge", "new", "not", "now", "pull", "request", "that"),
@@ -37,7 +37,7 @@ _EVERYWHERE = frozenset(
     }
 )
 _NAMED, _TWIN, _LEARNED = 0.9, 0.5, 0.6
-_MOST = 10
+_MOST = 10  # files a change is expected to touch; a choice
 
 
 def tokens(text: str) -> set[str]:

@@ -52,14 +52,14 @@ __all__ = [
 
 _UNIT = 300.0
 """Seconds of the smallest size while no duration is known."""
-_SPREAD = 0.7
+_SPREAD = 0.7  # standard deviation of the logarithm: two of three durations within a factor of two
 _LEAST_SPREAD, _MOST_SPREAD = 0.1, 1.2
 _DOUBT = 0.1
 """Weight of the first guess in past durations: the first real ones replace it."""
 _DOUBT_OF_SIZE = 2.0
 """Weight of other sizes in durations of one size."""
-_DOUBT_OF_SPREAD = 4.0
-_SHORTEST = 0.001
+_DOUBT_OF_SPREAD = 4.0  # weight of the first guess of the spread, in durations; a choice
+_SHORTEST = 0.001  # seconds; the logarithm of nothing is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +223,7 @@ _DOUBT_OF_WORK = 2.0
 """Variance of the median of a size, in variances of a duration, before the first one is known."""
 _WORK = 40_000
 """Maximum number of issues times simulated runs; a very large milestone gets fewer simulations."""
-_MASK = 2**64 - 1
+_MASK = 2**64 - 1  # 64 bits of splitmix64, whose constants follow
 _NORMAL = NormalDist()
 
 

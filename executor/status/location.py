@@ -161,7 +161,7 @@ def _split(branch: str, found: Sequence[Found]) -> str:
 
 _MOST_CHANGES = 1000
 """Number of commits to search for implicit reverts."""
-_KEPT_SCANS = 200
+_KEPT_SCANS = 200  # entries of a cache that only grows otherwise
 
 
 @dataclass(slots=True)

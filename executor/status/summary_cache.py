@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StatusIndex", "index_of", "is_held", "pull_of"]
 
-_VERSION = 10
+_VERSION = 10  # raised whenever the summary changes; another one is made again
 _NEVER = 2.0**60
 """Expiry in epoch seconds of a summary that does not depend on the time."""
 _PACKAGE = __file__

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Reached", "reached"]
 
-_DEEPEST = 6
-_LARGEST = 200_000
+_DEEPEST = 6  # scripts that call scripts; ends a circle
+_LARGEST = 200_000  # bytes of a script; longer ones are no scripts that people write
 _SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "ash", "fish"})
 _INTERPRETER = re.compile(
     r"(?:python|pypy)[\d.]*|node(?:js)?|ruby|perl|php|lua[\d.]*|Rscript|julia|groovy|tsx|ts-node|pwsh|deno|bun|source|\."

@@ -148,7 +148,7 @@ _OURS: Mapping[str, StopCheck] = {
 }
 
 
-_FEWEST_WORDS = 3
+_FEWEST_WORDS = 3  # words; shorter titles say nothing without a text
 _FENCE = re.compile(r"(?ms)^[ \t]*(```+|~~~+).*?(^[ \t]*\1[ \t]*$|\Z)|^(?: {4}|\t)[^\n]*$")
 _CODE = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)")
 _COMMENT = re.compile(r"(?s)<!--.*?-->")
@@ -233,9 +233,9 @@ def _shown(line: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in short)
 
 
-_MOST_LINES = 10
-_LONGEST = 200
-_LARGEST_HIDDEN = 5_000_000
+_MOST_LINES = 10  # lines of a finding; the change has the rest
+_LONGEST = 200  # characters of such a line
+_LARGEST_HIDDEN = 5_000_000  # bytes; a larger file counts as unreadable, and stops as such
 _MARK = b"\xef\xbb\xbf"
 
 

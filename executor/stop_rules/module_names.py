@@ -85,7 +85,7 @@ _JS_FIRST = {  # a new file with this ending is resolved before one with those
     ".json": (".node",),
 }
 _IMPORT = re.compile(r"(?m)^\s*(?:from\s+([A-Za-z_]\w*)[\w.]*\s+import|import\s+([A-Za-z_][\w., ]*))")
-_LARGEST = 500_000
+_LARGEST = 500_000  # bytes of a source file
 _FOREIGN = {  # by ending: how a test loads a library; the group is its path, with its parts apart by . or / or ::
     **dict.fromkeys((".java", ".kt", ".scala", ".groovy", ".class"), r"(?m)^\s*import\s+(?:static\s+)?([\w.]+)"),
     ".rb": r"(?m)^\s*require\s*\(?\s*[\"']([\w/-]+)[\"']",

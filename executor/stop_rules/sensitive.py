@@ -85,7 +85,7 @@ _INJECTED = re.compile(r"\b(?:Annotated|Depends|Security|fastapi|litestar|[Ii]nj
 """A type says what is called before the function."""
 _FAR = 80
 """Number of lines to search upward for the start of a function."""
-_LARGEST = 1_000_000
+_LARGEST = 1_000_000  # bytes of a file whose two versions are compared
 _NEAR = 3
 """Number of context lines that indicate the subject of a line."""
 

@@ -226,7 +226,7 @@ _REFUSES = re.compile(
 )
 _FOREIGN = re.compile(r"\bis_?[iI]nstance\(\s*\w+\s*,\s*([^()]*)\)")
 _OWN = re.compile(r"\b(?:__class__|type|self)\b")
-_MOST_OF_A_BODY = 40
+_MOST_OF_A_BODY = 40  # lines of a function in which the reading of tests is looked for
 _READS = re.compile(r"(?i)\b(?:require|import|from|include|file|fs|glob)|open|read|load|path|join")
 _IMPORTS_TESTS = re.compile(r"^\s*(?:from|import)\s+((?:tests?|testing|specs?)(?:\.\w+)*)\b")
 

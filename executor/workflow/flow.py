@@ -240,7 +240,7 @@ def _read(data: bytes) -> tuple[int | None, tuple[str, ...]]:
     return int(given), tuple(texts)
 
 
-_MOST_TRIES = 200
+_MOST_TRIES = 200  # turns; a step takes some, so this ends only a loop that is a fault of ours
 
 
 class StepWorkflow:

@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 
-_MOST_CHARACTERS = 2_000_000
+_MOST_CHARACTERS = 2_000_000  # characters of an output; bounds the brief of the next step
 _HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*$")
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
 

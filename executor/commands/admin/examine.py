@@ -258,7 +258,7 @@ def _repair(project: Project, name: str, to: int) -> list[str]:
     ]
 
 
-_BASE_LINES = 20
+_BASE_LINES = 20  # lines; about a screen
 _FORCE = {
     "name": "force",
     "short": "",

@@ -44,7 +44,7 @@ _DRY = {
     "default": False,
     "help": "only show what would be removed",
 }
-_DAY = 86_400
+_DAY = 86_400  # seconds
 
 
 @dataclass(frozen=True, slots=True)

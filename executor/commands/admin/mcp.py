@@ -30,7 +30,7 @@ Clear a failed or skipped issue with retry. A run is started by a shell command:
 A stopped change is approved by a person only: name `doit approve MILESTONE/ISSUE --show` and wait.
 Exit codes: 0 done; 1 failed; 2 fault of the program; 3 wrong input; 4 a person is needed; 75 time alone is needed.
 """
-_TIMEOUT_S = 300.0
+_TIMEOUT_S = 300.0  # seconds; a choice: no query of this server takes minutes
 _MOST = 60_000
 """Characters of a text that are returned; clients cut or refuse longer results."""
 

@@ -67,7 +67,7 @@ with = { run = "echo hello > hello.txt" }
 '''
 
 
-_FEW = 5
+_FEW = 5  # names that fit into one line; more are counted
 
 
 class Init(Command):

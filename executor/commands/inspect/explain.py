@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Explain"]
 
 
-_BASE_LINES = 20
+_BASE_LINES = 20  # lines; about a screen
 
 
 class Explain(Command):

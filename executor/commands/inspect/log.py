@@ -78,7 +78,7 @@ _RAW = {
     "default": False,
     "help": "print what agent and checks printed, as it is",
 }
-_SHOWN = 200_000
+_SHOWN = 200_000  # bytes at the end of a log; a choice: what a terminal can scroll
 
 
 class Log(Command):
@@ -303,7 +303,7 @@ def _shown(path: Path) -> str:
     return "".join(f"{safe(line.expandtabs())}\n" for line in text.splitlines())
 
 
-_EVERY = 0.3
+_EVERY = 0.3  # seconds between two looks at a growing log; below what a person notices
 
 
 def stream(project: Project, wanted: Sequence[str], *, follow: bool) -> None:

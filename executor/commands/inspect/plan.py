@@ -132,7 +132,7 @@ def _predict_overlaps(observer: Observer, issues: list[PlanIssue]) -> None:
 
 _AHEAD = 200
 """Number of the next issues whose overlaps are predicted: the work grows with its square."""
-_SHOWN = 20
+_SHOWN = 20  # pairs; about a screen
 
 
 def _selection(observer: Observer, name: str) -> str:

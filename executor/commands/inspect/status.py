@@ -185,7 +185,7 @@ _ALL = {
     "default": False,
     "help": "every run, not only the latest 20",
 }
-_SHOWN = 20
+_SHOWN = 20  # runs; about a screen, `--all` shows the rest
 
 
 _EXPLAINED = {How.INTERRUPTED, How.HALTED, How.ERROR}

@@ -43,7 +43,7 @@ __all__ = [
     "next_actions",
 ]
 
-_TOO_RED = 0.25
+_TOO_RED = 0.25  # failure rate; above it a batch of two saves next to nothing: 1 + 2 (1 - 0.75²) = 1.9 runs, not 2
 _PRIOR_FAILED, _PRIOR_ASKED = 0.4, 20.0
 _MEMORY = 0.97
 """Factor by which the weight of an outcome decays with each later one: about the last thirty count."""

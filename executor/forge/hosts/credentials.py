@@ -38,7 +38,7 @@ __all__ = ["TIMEOUT", "Budget", "Standing", "find_token", "log_reader", "reposit
 
 _OWN = "api.github.com"
 _PUBLIC = {"github": "github.com", "gitlab": "gitlab.com", "forgejo": "codeberg.org", "gitea": "gitea.com"}
-_MOST = 64 * 1024
+_MOST = 64 * 1024  # bytes; a file of log-ins has some hundred
 _NESTED = re.compile(r"^(?:[a-z+]+://[^/]+/|[^/:]+:)((?:[A-Za-z0-9_.-]+/)+[A-Za-z0-9_.-]+?)(?:\.git)?/?$")
 _REPOSITORY = re.compile(r"[:/]([A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+?)(?:\.git)?/?$")
 
@@ -102,10 +102,10 @@ def _logins(path: Path) -> list[tuple[str, str]]:
     return found
 
 
-_MINUTE = 60.0
+_MINUTE = 60.0  # seconds
 _PATIENCE = 300.0
 """Seconds that a run waits for a limit to end; for a longer wait it ends with 75."""
-_RESERVE = 50
+_RESERVE = 50  # requests left for the person who has the same token
 _FOLDER = "make-for-milestones/forges"
 
 
@@ -284,9 +284,9 @@ def _clock(at: float) -> str:
     return time.strftime("%H:%M %Z", time.localtime(at))
 
 
-TIMEOUT = 30
-_LOG_END = 65_536
-_LONGEST_LOG = 64 * 2**20
+TIMEOUT = 30  # seconds for one request; a choice, reads are tried again
+_LOG_END = 65_536  # bytes at the end of a log; the failure stands there
+_LONGEST_LOG = 64 * 2**20  # bytes; bounds the time for a log that does not end
 
 
 def log_reader(base_url: str, headers: Mapping[str, str]) -> Fetch:

@@ -40,7 +40,7 @@ __all__ = [
 _PREFIX = "milestone/"
 """Prefix of the executor's statuses, which are no foreign checks."""
 _GOOD = frozenset({"success", "neutral", "skipped"})
-_MOST_ANNOTATIONS = 50
+_MOST_ANNOTATIONS = 50  # a choice: the first ones go into a brief, the log has the rest
 _UNDONE = ("queued", "in_progress", "waiting", "requested", "pending")
 
 
@@ -117,7 +117,7 @@ DEQUEUE = """mutation($id: ID!) {
   dequeuePullRequest(input: {id: $id}) { mergeQueueEntry { id } }
 }"""
 _LEAVE = MergeAnswer("pending", "to be left to the forge")
-_CONFLICT = 409
+_CONFLICT = 409  # HTTP: the head is not the expected one
 _MOVED = ("base branch was modified", "head branch was modified")
 _EXPECTED = ("required status check", "is expected", "are expected", "in progress", "pending")
 

@@ -42,7 +42,7 @@ _WHY = {
     "status_checks_must_pass": "an external status check has not passed",
     "merge_request_blocked": "another merge request blocks it",
 }
-_CONFLICT = 409
+_CONFLICT = 409  # HTTP: it exists already, or the head is not the expected one
 
 
 class _Issue(Received):

@@ -85,17 +85,17 @@ class State(Received):
     state: str
 
 
-_TRIES = 6
-_FIRST_PAUSE = 0.25
-_LONGEST_PAUSE = 300.0
-PAGE = 100
-_MOST_PAGES = 1000
+_TRIES = 6  # tries; with the pauses below up to 16 s in all
+_FIRST_PAUSE = 0.25  # seconds, doubled at each try; a choice
+_LONGEST_PAUSE = 300.0  # seconds; a run waits no longer for a limit, it says when to run again
+PAGE = 100  # items; the most that GitHub and GitLab give at once
+_MOST_PAGES = 1000  # pages; ends only a list without end
 GRAPHQL = "/graphql"
 _NEXT = re.compile(r'<[^<>]*[?&]page=([0-9]{1,9})(?:&[^<>]*)?>;[^,]*rel="next"')
 _OK = range(200, 300)
 _NO_PERMISSION = frozenset({403, 404})
 _NOT_MODIFIED, _UNAUTHORISED, _FORBIDDEN, _NOT_FOUND, _GONE = 304, 401, 403, 404, 410
-_SERVER = 500
+_SERVER = 500  # HTTP: from here on a fault of the server, the outcome is unknown
 
 
 @dataclass(frozen=True, slots=True)

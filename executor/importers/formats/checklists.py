@@ -44,7 +44,7 @@ NUMBER = re.compile(r"^(?:\*\*)?(?:Task\s+)?(\d+(?:\.\d+)*)\.?(?:\*\*|\\?\*)?\s*
 _STARRED = re.compile(r"^\d+(?:\.\d+)*\.?\\?\*\s")
 """Kiro's mark of an optional task behind its number."""
 TITLE = re.compile(r"^(?:implementation )?(?:tasks?|todos?|plan)(?: list)?\s*[:–—-]+\s*", re.IGNORECASE)
-_LONGEST_TITLE = 120
+_LONGEST_TITLE = 120  # characters; a longer item is a paragraph, its text stays in the spec
 
 
 @dataclass(slots=True)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ASIDE", "Backlog", "Ccpm", "TaskFile", "files_of", "finish", "read_files", "state_of"]
 
-_SHOWN = 5
+_SHOWN = 5  # names in a sentence
 # Files of tasks: 12.md, 001.md, T-3.md, 005a-name.md, tasks/001-name.md
 _TASK_FILE = re.compile(r"(?:tasks/)?(\d+[a-z]?|[A-Za-z]+-?\d+)(?:[-_ ][^/]*)?\.md")
 ASIDE = frozenset(

@@ -33,7 +33,7 @@ _RULE = re.compile(r"\n+[ \t]*(?:-{3,}|\*{3,}|_{3,})[ \t]*$")
 _FENCE = re.compile(r"^\s*(?:>\s*|(?:[-*+]|\d+[.)])\s+)*(`{3,}|~{3,})\s*([^`]*)$")
 _HEADING = re.compile(r"^\s{0,3}#{1,6}(?:\s|$)")
 _MARKS = re.compile(r"[*_`~]+")
-_FRONT_MOST = 400
+_FRONT_MOST = 400  # lines; front matter is shorter, a rule at line 1 without an end is none
 _SILENT = frozenset({"code_block", "blockquote_open", "html_block", "table_open"})
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Node", "PlaceError", "json_lines_node", "json_node", "table_rows", "yaml_comments", "yaml_node"]
 
 _PLACE = re.compile(r"\[\d+\]")
-_MOST_NODES = 1_000_000
+_MOST_NODES = 1_000_000  # nodes; YAML aliases can multiply a small file without bound
 
 
 class PlaceError(ValueError):

@@ -206,7 +206,7 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
     "text": ("description", "details", "notes", "scope"),
 }
 _KEYS = frozenset({"files", "accept", "branch", "token", "file", "type", "priority", "size"})
-_FEWEST = 2
+_FEWEST = 2  # known columns; one alone stands in tables that are no plan
 _RISKS = frozenset({"severity", "impact", "probability", "likelihood", "mitigation", "risk", "mitigations"})
 
 

@@ -86,7 +86,7 @@ _SIZES = {
     "large": "L",
     "extra large": "L",
 }
-_LONGEST_TYPE = 32
+_LONGEST_TYPE = 32  # characters of a type; longer ones are sentences
 _DONE_ALONE = re.compile(
     r"^\W*(?:done|completed?|closed|finished|landed|merged|shipped|implemented|resolved|fixed|released|conclu[ií]d[ao]|erledigt|true|x)?\W*$",
     re.IGNORECASE,

@@ -92,7 +92,7 @@ def open_input(path: str) -> int:
 
 
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36  # linux/prctl.h
-CANARY = 7
+CANARY = 7  # an exit code that nothing else here has
 
 
 def default_signals() -> None:

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
 REQUESTS, RESULTS = 0, 1  # file descriptors
 STOP, KILL = b"s", b"k"  # orders from the client to the supervisor, and from there to the keepers
-CHUNK = 65536
+CHUNK = 65536  # bytes; the size of a pipe in Linux (pipe(7))
 
 
 def send_line(value: Result) -> None:

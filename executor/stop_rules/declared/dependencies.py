@@ -338,7 +338,7 @@ _QUOTED = re.compile(
 _BLOCK = re.compile(r"/\*.*?\*/", re.DOTALL)
 _SQL = frozenset({".sql", ".ddl", ".psql", ".pgsql", ".hql", ".cql"})
 _COMMENTED = re.compile(r"\s*(#(?!\[)|//|\*|--)")
-_LARGEST = 500_000
+_LARGEST = 500_000  # bytes of a manifest; locks are not read by this rule
 
 
 def schema_changes(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Part", "meaning", "parts_of_change", "projects_in", "setup_arguments"]
 
 
-_STEPS = 20
+_STEPS = 20  # assignments that are followed; ends a circle
 _TELLING = frozenset({"install_requires", "extras_require", "setup_requires", "tests_require"})
 
 

@@ -28,7 +28,7 @@ UNREADABLE = "the file cannot be read"
 """Start of the finding about a file that is not valid Python; a syntax check reports details."""
 
 
-_DEPTH = 20
+_DEPTH = 20  # nested expressions; ends a circle of constants
 _CHECKING = re.compile(
     r"(assert|fail\b|expect\b|expect_|raises|warns|deprecated_call|fnmatch_lines|no_fnmatch|re_match_lines|verify_all)"
 )

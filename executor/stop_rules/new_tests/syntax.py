@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["Facts", "Function", "Module", "Unit", "bindings", "imported", "parse", "resolve", "targets", "value_of"]
 
 
-_DEPTH = 40
-_STEPS = 2000
-_LONGEST_CHAIN = 200
+_DEPTH = 40  # nested expressions; bounds the recursion on hostile code
+_STEPS = 2000  # evaluated nodes; bounds the time on hostile code
+_LONGEST_CHAIN = 200  # attributes in a row; bounds the time on hostile code
 _INJECTED = {"transport", "app", "mounts"}
 """Keywords that replace the network of an HTTP client."""
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["changed_tests", "inline_changes", "weakened"]
 
-_LARGEST = 2_000_000
+_LARGEST = 2_000_000  # bytes of a file of tests; the rest is not compared
 _EXAMPLE = re.compile(
     r"(?m)^[ \t]*>>> (.*\n(?:[ \t]*\.\.\. .*\n)*(?:(?![ \t]*>>> |[ \t]*$|[ \t]*(?:\"{3}|'{3})).*\n)*)"
 )
