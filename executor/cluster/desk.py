@@ -361,6 +361,7 @@ class Desk:
         with suppress(ForgeUnavailableError, ForgeRefusedError, TakenOverError):
             board = self._look(fresh=True)
             over = [order for order in {*board.orders, *board.leases, *board.results} if not needed(order)]
+            over += self._exchange.board(f"{self._context.name}/ask/", QUESTIONS).orders  # of killed runs
             if over:
                 self._exchange.remove(over)
 
@@ -407,14 +408,16 @@ def answers_of(
         asks=argv,
         conditions=names,
     )
-    exchange.publish([question], "asks")
     found: list[Result] = []
     try:
-        while waits():
+        while True:
             seen = bool(found)
             with suppress(ForgeUnavailableError):
-                found = [item for item, _ in exchange.board(question.id, QUESTIONS).results.get(question.id, ())]
-            if seen:
+                board = exchange.board(question.id, QUESTIONS)
+                found = [item for item, _ in board.results.get(question.id, ())]
+                if not found and question.id not in board.orders:  # or the end of another run has removed it
+                    exchange.publish([question], "asks")
+            if seen or not waits():
                 break
     finally:
         with suppress(ForgeUnavailableError, ForgeRefusedError):

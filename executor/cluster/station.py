@@ -228,7 +228,9 @@ class Station:
         if only:
             raise ProtocolError(text)
         _say(text)
-        self._unlike[order.id] = time.monotonic() + _UNLIKE_S
+        now = time.monotonic()
+        self._unlike = {name: until for name, until in self._unlike.items() if until > now}
+        self._unlike[order.id] = now + _UNLIKE_S
         return False
 
     def answer(self, poll: float, working: Sequence[threading.Thread]) -> None:

@@ -20,7 +20,7 @@ import subprocess
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -364,7 +364,7 @@ def _content_at(program: str, roots: tuple[str, ...], path: str, _size: int, _ch
     return "sha256:" + hashlib.sha256(behind.encode() + b"\0" + rest).hexdigest()
 
 
-@cache
+@lru_cache(maxsize=256)
 def _version(program: str, folder: str) -> str:
     """Return what a program reports as its version in a folder, which may choose the version."""
     argument = _ASK.get(Path(program).name, "--version")

@@ -18,7 +18,7 @@ import stat
 import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -122,7 +122,7 @@ def ask(program: Path, cwd: Path, env: Mapping[str, str]) -> Interpreter | None:
     return _asked(program, cwd, tuple(sorted(env.items())))
 
 
-@cache
+@lru_cache(maxsize=256)
 def _asked(program: Path, cwd: Path, env: tuple[tuple[str, str], ...]) -> Interpreter | None:
     try:
         done = subprocess.run(

@@ -180,6 +180,10 @@ def test_without_a_worker_the_check_runs_here_after_one_warning(far: Far) -> Non
     homes = far.folder / "homes"
     declare(far, f"echo $HOME >> {homes}", 'isolated = true\nenv = ["FAR_NAME"]\nclaim_s = 3.0\nconnect_s = 3.0\n')
     far.repo.milestone("m1", "".join(issue(name, f"echo {name} > {name}") for name in "ab"))
+    run = far.repo.start("milestone:m1")
+    assert until(lambda: any("/asks/m1/" in name for name in far.refs()))
+    run.kill()
+    run.communicate()
     with far.worker("box"), far.worker("agents", "--checks", "0", FAR_NAME="x"):
         out = far.repo.doit("milestone:m1").check().out
         found = {item["subject"]: item["kind"] for item in far.repo.doit("doctor", "--json").json}
