@@ -62,7 +62,7 @@ class Daemons:
         self, name: str, home: Path, env: Mapping[str, str], *, agents: int, nanny: bool = True
     ) -> subprocess.Popen[bytes]:
         """Start a worker of Dask; with a nanny, the worker is its child."""
-        words = ["--host=127.0.0.1", f"--name={name}", "--nthreads=4", f"--resources=agent={agents}"]
+        words = ["--host=127.0.0.1", f"--name={name}", "--nthreads=4", f"--resources=agent={agents} check=2"]
         return self._started("dask_worker", home, env, self.address, *words, "--nanny" if nanny else "--no-nanny")
 
     def _started(self, program: str, home: Path, env: Mapping[str, str], *words: str) -> subprocess.Popen[bytes]:

@@ -6,19 +6,16 @@ import json
 import os
 import platform
 import signal
-from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 
-from tests.cluster.dask_daemons import free_port
+from tests.cluster.dask_daemons import Daemons, certificates, free_port
 from tests.cluster.test_dask import WORKER, cluster
 from tests.cluster.test_workers import BRANCH, FAR, Far, alive, until
 from tests.features.test_shared_verdicts import Team
-from tests.support import Repo, issue
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.support import CHECKOUT, Repo, issue
 
 REPORT = '"<testsuite><testcase name=\\"one\\"/></testsuite>" > {report}'
 
@@ -266,3 +263,56 @@ def test_another_clone_takes_the_check_over_and_a_third_one_believes_its_verdict
         proofs = third.doit("explain", "m1/a", "--json").check().json["proofs"]
         assert [(row["by"], row["host"]) for row in proofs] == [("ci", platform.node())]
         assert [name for name in far.refs() if "/work/" in name] == []
+
+
+@pytest.mark.long
+def test_dask_gives_a_check_to_hosts_with_its_conditions_and_to_others_once_they_are_gone(
+    far: Far, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    homes, tools = far.folder / "homes", {}
+    daemons, running = Daemons(certificates(tmp_path_factory.mktemp("tls"))), {}
+    for name in ("one", "two"):
+        tools[name] = far.folder / name / "tools"
+        tools[name].mkdir(parents=True)
+        judge = tools[name] / "judge"
+        judge.write_text(f"#!/bin/sh\n# {name}\necho $$ $HOME >> {homes}\ntest ! -e b || sleep 3\n")
+        judge.chmod(0o755)
+    tls = f'ca = "{daemons.tls}/ca.pem", cert = "{daemons.tls}/box.pem", key = "{daemons.tls}/box.key"'
+    rules = f'kind = "dask"\naddress = "{daemons.address}"\ntls = {{ {tls} }}\nworker = {json.dumps(WORKER)}\n'
+    rules += "isolated = true\npoll_s = 0.2\nbeat_s = 0.5\npatience_s = 5.0\n"
+    declare(far, "judge", rules, kind="")
+    far.repo.milestone("m1", issue("a", "echo a > a") + issue("b", "echo b > b", needs=["a"]))
+    try:
+        (far.folder / "scheduler").mkdir()
+        base = {"PATH": os.environ["PATH"], "PYTHONPATH": str(CHECKOUT)}
+        daemons.scheduler(far.folder / "scheduler", {**base, "HOME": str(far.folder / "scheduler")})
+        for name, folder in tools.items():
+            env = {**base, "HOME": str(far.folder / name), "PATH": f"{folder}:{base['PATH']}"}
+            running[name] = daemons.worker(name, far.folder / name, env, agents=1)
+        run = far.repo.start("milestone:m1")
+        assert until(lambda: far.repo.git("show", f"{BRANCH}:a", check=False) == "a")
+        seen = homes.read_text().splitlines()
+        assert len({line.split()[1] for line in seen}) == 1, "one of the hosts has the conditions"
+        first = Path(seen[0].split()[1])
+        assert until(lambda: len(homes.read_text().splitlines()) > len(seen))
+        daemons.kill(running[first.name])  # the host is gone, with all of its processes
+        for process in processes_of(first):
+            os.kill(process, signal.SIGKILL)
+        out, _ = run.communicate(timeout=120)
+        assert run.returncode == 0, out
+    finally:
+        daemons.stop()
+    assert far.repo.landed(BRANCH) == ["a@1", "b@1"]
+    assert {line.split()[1] for line in homes.read_text().splitlines()} == {str(far.folder / name) for name in tools}
+    assert "runner far failed" not in out
+    assert far.refs() == []
+
+
+def processes_of(home: Path) -> list[int]:
+    """Return the processes with this home."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if f"HOME={home}".encode() in entry.read_bytes().split(b"\0"):
+                found.append(int(entry.parent.name))
+    return found
