@@ -217,6 +217,7 @@ class DaskStarter:
             times = 0 if asked is None or asked.scheduler != info.id else asked.times + 1
             self._asked[order] = Asked(info.id, now, times)
             link.futures[order] = _submitted(link.client, self._argv(order), resources, order, sorted(workers))
+            link.futures[order].add_done_callback(lambda _: self._wake.set())  # its place is free for another order
         self.trouble = min(troubles - {""}, default="")
 
     def _able(
@@ -432,7 +433,6 @@ def _submitted(
     return client.submit(
         subprocess.run,
         ["sh", "-c", _ONE_TASK, "sh", *argv],
-        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         start_new_session=True,
         check=False,

@@ -53,6 +53,25 @@ UNANSWERED = """#!/bin/sh
 mv "{mute}" "{mute}.done" 2>/dev/null && kill -9 $PPID
 exit 0
 """
+FARM, GRID = ('agent = ["script"]\nrunner = "{name}"\n'.replace("{name}", name) for name in ("farm", "grid"))
+ROUTES = f"""
+[route.far]
+{FARM}
+[route.far-checked]
+{FARM}checks = ["far"]
+[route.dask]
+{GRID}
+[route.dask-checked]
+{GRID}checks = ["dask"]
+"""
+CHECK = """
+[check.{name}]
+run = "test -f dodo.py"
+runner = "{runner}"
+sabotage = "off"
+sabotage_reason = "it looks for a file"
+"""
+CHECKS = CHECK.format(name="far", runner="farm") + CHECK.format(name="dask", runner="grid")
 PACE = "beat_s = 1.0\npatience_s = 5.0\npoll_s = 0.5\n"
 
 
@@ -123,8 +142,9 @@ class Farm:
         issues: seconds of each issue's agent; with infinity it works until there is the file `gate`.
         rules: more lines for the runner.
         hosts: their names, of one letter each.
-        dask: places of a Dask cluster with TLS on each host, by its name; every second issue is routed there. The
-            worker of Dask on the second host has no nanny.
+        dask: places of a Dask cluster with TLS on each host, by its name. Every second issue is routed there, one of
+            eight has a check there, and one of eight a
+            check that other workers do. The worker of Dask on the second host has no nanny.
     """
 
     def __init__(
@@ -149,8 +169,9 @@ class Farm:
         self.agent = folder / "agent.sh"
         self.agent.write_text(AGENT.format(calls=self.calls, gate=self.gate))
         run = f"sh {shlex.quote(str(self.agent))}"
+        kinds = ["far", "dask", "far", "dask", "far-checked", "dask", "far", "dask-checked"] if self.agents else [""]
         lines = [
-            issue(name, f"{run} {seconds}", **({"type": "dask"} if self.agents and number % 2 else {}))
+            issue(name, f"{run} {seconds}", **({"type": kind} if (kind := kinds[number % len(kinds)]) else {}))
             for number, (name, seconds) in enumerate(issues.items())
         ]
         self._start("".join(lines), rules)
@@ -193,8 +214,8 @@ class Farm:
             "rules/limits.toml": "backoff_s = 0.0\nattempts = 100\nparallel = 8\n",
             "rules/forge.toml": 'remote = "origin"\n',
             "rules/runners.toml": f'[runner.farm]\nkind = "git"\nisolated = true\n{rules}{self._dask_rules(rules)}',
-            "rules/routes.toml": '[route.default]\nagent = ["script"]\nrunner = "farm"\n'
-            + ('[route.dask]\nagent = ["script"]\nrunner = "grid"\n' if self.daemons else ""),
+            "rules/routes.toml": f"[route.default]\n{FARM}" + (ROUTES if self.daemons else ""),
+            **({"rules/checks.toml": CHECKS} if self.daemons else {}),
             "milestones/m1.toml": f'[milestone]\nid = "m1"\ntitle = "Farm"\n{milestone}',
         }
         for name, text in files.items():
@@ -222,7 +243,8 @@ class Farm:
             home = self.folder / "scheduler"
             home.mkdir(exist_ok=True)
             env = {name: value for name, value in self.hosts[0].env.items() if not name.startswith("GIT")}
-            self.scheduler = self.daemons.scheduler(home, {**env, "HOME": str(home), "TMPDIR": str(home)})
+            env |= {"HOME": str(home), "TMPDIR": str(home), "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "5s"}
+            self.scheduler = self.daemons.scheduler(home, env)
 
     def join(self, host: Host) -> None:
         """Start the worker of Dask of a host. Its name is new: a scheduler may still know the one before."""
