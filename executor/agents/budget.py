@@ -7,6 +7,7 @@ import time
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from executor.model.fingerprint import IssueRef
 from executor.model.rules import Caps
 from executor.state.budget import Choice, Ledger, Suspension, Wait, choose, outage_rest
 from executor.state.model import AttemptState
@@ -151,7 +152,7 @@ class Allowance:
 
     def _names(self, ref: str, now: float) -> Mapping[str, str]:
         names = {"issue": ref, "day": f"{datetime.fromtimestamp(now).astimezone():%F}"}
-        names["milestone"] = ref.partition("/")[0]
+        names["milestone"] = IssueRef.parse(ref).milestone
         return {**names, "run": self.run_id} if self.run_id else names
 
     def _suspended(self, now: float) -> dict[str, Suspension]:

@@ -28,6 +28,7 @@ from executor.agents.errors import IN_PLACE, Diagnosis, Ending, classify
 from executor.agents.output import read_output
 from executor.errors import InterruptedRunError
 from executor.git.trailers import one_line
+from executor.model.fingerprint import IssueRef
 from executor.process.files import clock_after
 from executor.process.runner import Command, sane_path
 from executor.state.events import AgentSilent, Spend
@@ -125,7 +126,7 @@ def trace_variables(run_id: str, milestone: str, issue: str, attempt: int) -> di
     """The variable that makes an agent's own spans children of its attempt; empty where nothing is traced."""
     if not traces():
         return {}
-    span = span_id(run_id, f"{milestone}/{issue}", str(attempt))
+    span = span_id(run_id, str(IssueRef(milestone, issue)), str(attempt))
     return {"TRACEPARENT": f"00-{trace_of(run_id)[0]}-{span}-01"}
 
 
@@ -281,7 +282,7 @@ class AgentCaller:
         Raises:
             InterruptedRunError: the run is being stopped.
         """
-        limits, ref = self._context.policy.limits, f"{self._context.name}/{issue}"
+        limits, ref = self._context.policy.limits, str(IssueRef(self._context.name, issue))
         turn = 0
         while True:
             if output_file is not None:
@@ -358,7 +359,7 @@ class AgentCaller:
 
     def _silent(self, issue: str, agent: Agent, seconds: float) -> None:
         text = f"agent {agent.name} has shown no output, work or changed file for {seconds:.0f} s"
-        self._context.tell("silent", f"{self._context.name}/{issue}", text)
+        self._context.tell("silent", str(IssueRef(self._context.name, issue)), text)
         self._context.record(AgentSilent(agent=agent.name, silent_s=seconds), issue)
 
 

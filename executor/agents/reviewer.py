@@ -10,6 +10,7 @@ from executor.agents.command import AgentCaller, child_environment, cost_of, fai
 from executor.environments.environment import FOLDER
 from executor.environments.making import tree_environment
 from executor.errors import InterruptedRunError, UsageError
+from executor.model.fingerprint import IssueRef
 from executor.process.files import clock_after, scrub
 from executor.sandbox.layout import take_back
 from executor.state.budget import Suspension
@@ -104,7 +105,7 @@ class Reviewers:
             InterruptedRunError: the run is being stopped.
             UsageError: its command line uses an option of an issue.
         """
-        limits, ref = self._context.policy.limits, f"{self._context.name}/{question.issue}"
+        limits, ref = self._context.policy.limits, str(IssueRef(self._context.name, question.issue))
         most = {"transient": limits.transient, "resource": limits.attempts - 1}
         turn = 0
         while True:

@@ -27,7 +27,7 @@ from executor.git.diff import parse_diff
 from executor.git.objects import Store
 from executor.git.refs import ACCEPTED, ANSWERS, APPROVED, MERGED, Move, Refs
 from executor.git.trailers import UNPROVED, Trailers, encode, one_line
-from executor.model.fingerprint import consents
+from executor.model.fingerprint import IssueRef, consents
 from executor.state.decide import Status
 from executor.state.events import Retried
 from executor.state.journal import Journal
@@ -107,7 +107,7 @@ class Accept(Command):
             raise UsageError(f"{ref} has not landed, there is nothing to keep")
         if facts.spec_key == landing.trailers.spec_key or facts.spec_key in facts.accepted:
             raise UsageError(f"{ref} has landed with the spec that is declared now, there is nothing to accept")
-        milestone, _, issue = ref.partition("/")
+        milestone, issue = IssueRef.parse(ref)
         message = (
             f"accept {ref} under a changed spec\n\n{one_line(reason)}\n\n"
             f"{encode(AcceptedTrailers(milestone, issue, landing.commit, (facts.spec_key,)))}\n"
@@ -119,7 +119,7 @@ class Accept(Command):
 
 def _count_as_landed(project: Project, observer: Observer, refs: Refs, who: Identity, ref: str, commit: str) -> None:
     """Record a commit of the base as the landing of an issue; the next run verifies it."""
-    milestone, _, issue = ref.partition("/")
+    milestone, issue = IssueRef.parse(ref)
     store = Store(project.repository, project.cache / "_store")
     key = parse_diff(store.diff(f"{commit}^", commit)).key
     store.close()
@@ -158,7 +158,7 @@ class AnswerCommand(Command):
         if decision.status is not Status.REVIEW or stop is None or stop.rule != QUESTION:
             raise UsageError(f"{ref} is {decision.status} and has no open question; see `doit explain {ref}`")
         prepare_cache(project)
-        milestone, _, issue = ref.partition("/")
+        milestone, issue = IssueRef.parse(ref)
         view = observer.views[milestone]
         question = "\n".join(stop.lines) or stop.reason
         answers = (*view.answers.get(issue, ()), Answer(question, text))
@@ -209,7 +209,7 @@ class Approve(Command):
         if not one_line(options["reason"]):
             raise UsageError(f'say why: doit approve {ref} --reason "..."; `--show` shows what stopped it')
         prepare_cache(project)
-        milestone, _, issue = ref.partition("/")
+        milestone, issue = IssueRef.parse(ref)
         view = observer.views[milestone]
         tokens = consents(stop.bound, stop.rules)
         approval = Approval(
@@ -276,13 +276,13 @@ class Retry(Command):
                 raise UsageError(
                     f"{ref} is {status}, expected failed, skipped, review or reverted; there is nothing to retry"
                 )
-        for name in dict.fromkeys(ref.partition("/")[0] for ref in refs):
+        for name in dict.fromkeys(IssueRef.parse(ref).milestone for ref in refs):
             lock = hold(project, name, "retry")
             try:
                 journal = Journal.open(project.state(name), run="retry", now=now)
                 for ref in refs:
-                    if ref.partition("/")[0] == name:
-                        issue = ref.partition("/")[2]
+                    if IssueRef.parse(ref).milestone == name:
+                        issue = IssueRef.parse(ref).issue
                         state = observer.views[name].states.get(issue)
                         last = state.last() if state is not None else 0
                         journal.record(Retried(reason=options["reason"], after=last), issue)

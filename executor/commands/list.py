@@ -49,6 +49,7 @@ from executor.commands.base import (
 from executor.config.project import has_milestones, open_project
 from executor.errors import ExecutorError, UsageError
 from executor.git.command import git_version
+from executor.model.fingerprint import IssueRef
 from executor.process.files import read_json
 from executor.status.summary_cache import StatusIndex, index_of
 
@@ -114,7 +115,7 @@ def _wanted(index: StatusIndex, rows: list[IssueRow], names: list[str]) -> list[
         ref = "/".join(single.rpartition(":")[2].split("/")[:2])
         raise UsageError(f"expected a milestone, found {single}; `doit explain {ref}` and `doit info {single}` show it")
     index.require(wanted)
-    return [row for row in rows if not wanted or row["ref"].partition("/")[0] in wanted]
+    return [row for row in rows if not wanted or IssueRef.parse(row["ref"]).milestone in wanted]
 
 
 def _public(row: IssueRow) -> ListedIssue:

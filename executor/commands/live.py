@@ -24,6 +24,7 @@ from rich.text import Text
 from executor.commands.base import safe
 from executor.commands.plain import ago, ending, event_line, headline, money, run_note
 from executor.engine.stops import Stops
+from executor.model.fingerprint import IssueRef
 from executor.report.snapshot import snapshot_of, standing_of
 from executor.state.decide import Act
 from executor.status.progress import phase_line
@@ -63,7 +64,7 @@ class Reporter:
         self._stream = stream
         self._session = session
         own = {run.name for run in session.runs()}
-        refs = (ref for ref in session.compiled.plan.order if ref.partition("/")[0] in own)
+        refs = (ref for ref in session.compiled.plan.order if IssueRef.parse(ref).milestone in own)
         self._width = min(_WIDEST, max(map(len, refs), default=0))
         self._lock = threading.Lock()
 
@@ -91,7 +92,7 @@ class Reporter:
         """Report that an issue has started."""
         from executor.engine.issue import IssueRun
 
-        issue = IssueRun(self._session.run_of(ref.partition("/")[0]), ref)
+        issue = IssueRun(self._session.run_of(IssueRef.parse(ref).milestone), ref)
         decision = issue.decision
         if decision.act is not Act.REST and Stops(issue).hold_of(decision, begun=False) is None:
             self.say(str(decision.act), ref, f"{issue.declared.title}: {decision.reason}")
@@ -432,6 +433,7 @@ class LiveReporter(Reporter):
 
     def _lines(self, width: int, height: int) -> list[str]:
         taken_up = self._in_hand()
+        times = [(IssueRef.parse(name), since) for name, since in taken_up.items()]
         snapshots = [
             snapshot_of(
                 self._session.observer,
@@ -441,9 +443,7 @@ class LiveReporter(Reporter):
                 standing=standing_of(self._session.observer, run.name, held=True),
                 alive=self._session.run_id,
                 workers=self._workers,
-                taken_up={
-                    ref.partition("/")[2]: since for ref, since in taken_up.items() if ref.partition("/")[0] == run.name
-                },
+                taken_up={ref.issue: since for ref, since in times if ref.milestone == run.name},
             )
             for run in self._session.runs()
         ]

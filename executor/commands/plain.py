@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from executor.commands.base import safe, table
+from executor.model.fingerprint import IssueRef
 from executor.report.text import sentence_of
 from executor.state.record import How, moment
 from executor.status.progress import phase_line
@@ -96,7 +97,7 @@ def run_note(snapshot: Snapshot) -> str:
     if run.cut_off:
         word = _CUT_OFF.get(run.how, "interrupted")
         why = run.why or "the run died"
-        flying = ", ".join(f"{snapshot.milestone}/{issue}" for issue in run.in_flight)
+        flying = ", ".join(str(IssueRef(snapshot.milestone, issue)) for issue in run.in_flight)
         at_work = f", at work on {flying}" if flying else ""
         return f"{word} about {ended} ({why}){at_work}; doit milestone:{snapshot.milestone} resumes it"
     return f"{_standing(snapshot)}; the last run ended at {ended} with exit code {run.code}"

@@ -23,6 +23,7 @@ from doit.task import Stream
 from executor.agents.budget import time_text
 from executor.commands.live import reporter_for
 from executor.forge.reconcile import ForgePatience
+from executor.model.fingerprint import IssueRef
 from executor.state.decide import Act
 from executor.state.events import Overlap
 from executor.status.reader import overlaps_of
@@ -271,7 +272,7 @@ class Urgency:
         if found:
             files = dict.fromkeys(path for item in found for path in item.files)
             event = Overlap(others=tuple(item.other for item in found), files=tuple(files)[:_MOST_FILES])
-            milestone, _, issue = ref.partition("/")
+            milestone, issue = IssueRef.parse(ref)
             self._session.run_of(milestone).record(event, issue)
 
 
@@ -422,8 +423,7 @@ class Patience:
         if not soon or session.stopping.is_set():
             return False
         ref = min(soon, key=lambda ref: soon[ref])
-        seconds = max(0.0, soon[ref] - now)
-        purse = _purse(decisions[ref].wait)
+        seconds, purse = max(0.0, soon[ref] - now), _purse(decisions[ref].wait)
         late = session.deadline is not None and soon[ref] >= session.deadline.timestamp()
         if late or seconds > self._left[purse]:
             return False

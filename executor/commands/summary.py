@@ -22,6 +22,7 @@ from executor.commands.plain import ago, money
 from executor.commands.sessions import CODES
 from executor.errors import ExecutorError, UsageError
 from executor.git.refs import HANDOFFS, SETTLED, Move
+from executor.model.fingerprint import IssueRef
 from executor.model.hints import counted
 from executor.process.files import local_time
 from executor.release.criteria import next_for
@@ -155,7 +156,7 @@ def start_of(compiled: Compiled, wanted: Sequence[str], given: str) -> str:
     if len(milestones) != 1 or len(wanted) != 1:
         raise UsageError("--from says where one milestone starts, for example `doit milestone:m4 --from 4.4`")
     ref = compiled.ref(given if "/" in given else f"{milestones[0]}/{given}")
-    if ref.partition("/")[0] != milestones[0]:
+    if IssueRef.parse(ref).milestone != milestones[0]:
         raise UsageError(f"--from {given}: {ref} is not an issue of milestone {milestones[0]}")
     return ref
 
@@ -167,7 +168,7 @@ def passed_over(observer: Observer, start: str) -> tuple[str, ...]:
     for issue in observer.compiled.milestone(name).issues:
         if issue.id == first:
             break
-        ref = f"{name}/{issue.id}"
+        ref = str(IssueRef(name, issue.id))
         if observer.decision(ref).status is not Status.LANDED:
             found.append(ref)
     return tuple(found)
@@ -189,12 +190,12 @@ def _milestones(wanted: Sequence[str]) -> list[str]:
 
 def _opening(observer: Observer, name: str, start: str, passed: Sequence[str]) -> list[str]:
     milestone = observer.compiled.milestone(name)
-    order = [ref for ref in observer.compiled.plan.order if ref.partition("/")[0] == name and ref not in passed]
+    order = [ref for ref in observer.compiled.plan.order if IssueRef.parse(ref).milestone == name and ref not in passed]
     decisions = {ref: observer.decision(ref) for ref in order}
     landed = [
         issue.id
         for issue in milestone.issues
-        if (ref := f"{name}/{issue.id}") in decisions and decisions[ref].status is Status.LANDED
+        if (ref := str(IssueRef(name, issue.id))) in decisions and decisions[ref].status is Status.LANDED
     ]
     rest = [ref for ref in order if decisions[ref].status is not Status.LANDED]
     if not rest:
@@ -208,7 +209,7 @@ def _opening(observer: Observer, name: str, start: str, passed: Sequence[str]) -
     if start and start not in rest:
         lines.append(f"{start} has landed and stays as it is")
     if passed:
-        names = _listed([ref.partition("/")[2] for ref in passed])
+        names = _listed([IssueRef.parse(ref).issue for ref in passed])
         lines.append(f"passed over because of --from, and not in the way: {names}")
     return lines
 
@@ -216,7 +217,7 @@ def _opening(observer: Observer, name: str, start: str, passed: Sequence[str]) -
 def _closing(observer: Observer, name: str) -> list[str]:
     milestone = observer.compiled.milestone(name)
     view = observer.views[name]
-    refs = [f"{name}/{issue.id}" for issue in milestone.issues]
+    refs = [str(IssueRef(name, issue.id)) for issue in milestone.issues]
     if not refs or any(observer.decision(ref).status is not Status.LANDED for ref in refs):
         return []
     opened = sum(item.word == "open" for state in view.states.values() for item in state.steps.values())
@@ -308,7 +309,7 @@ def summary(
     found = counts(str(decision.status) for decision in decisions.values())
     lines += [""] if len(lines) > 1 else []
     lines += [", ".join(f"{count} {status}" for status, count in found.items())] if found else []
-    for branch in dict.fromkeys(session.compiled.milestone(ref.partition("/")[0]).branch for ref in decisions):
+    for branch in dict.fromkeys(session.compiled.milestone(IssueRef.parse(ref).milestone).branch for ref in decisions):
         lines.append(f"branch {branch}")
     cost = sum(item.cost for item in spent.values())
     lines.append(f"this run: {len(landed)} landed in {ago(_elapsed(session))}, cost {money(cost)}")
@@ -331,7 +332,7 @@ def _spent(session: Session) -> dict[str, _Spent]:
     for run in session.runs():
         for event in run.journal.events:
             if event.run == session.run_id and event.key:
-                item = found.setdefault(f"{run.name}/{event.key}", _Spent())
+                item = found.setdefault(str(IssueRef(run.name, event.key)), _Spent())
                 fact = event.event
                 item.seconds += fact.seconds if isinstance(fact, AttemptBuilt | AttemptFailed) else 0.0
                 item.cost += spend_of(event.data).cost_usd or 0.0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from executor.errors import DeclarationError, Fault, RepositoryError, StateBrokenError, UsageError
 from executor.git.command import Repository, find_repository
+from executor.model.fingerprint import IssueRef
 from executor.process.files import files_in
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class Compiled:
             return name
         milestone, slash, _ = name.partition("/")
         if not slash:
-            alike = [ref for ref in self.plan.nodes if ref.partition("/")[2] == name]
+            alike = [ref for ref in self.plan.nodes if IssueRef.parse(ref).issue == name]
             if len(alike) == 1:
                 return alike[0]
             which = f"several have it: {', '.join(alike)}" if alike else "write MILESTONE/ISSUE, as in m4/4.1"

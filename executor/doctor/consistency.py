@@ -20,6 +20,7 @@ from executor.git.objects import Store
 from executor.git.refs import ACCEPTED, APPROVED, ATTEMPTS, LANDED, Move, Refs, attempt_in
 from executor.git.repair import found_locks, sweep
 from executor.git.worktrees import Pool
+from executor.model.fingerprint import IssueRef
 from executor.process.files import NO_SPACE, local_time, read_json
 from executor.process.locks import read_holder, remove_holder
 from executor.state import segments
@@ -121,7 +122,7 @@ def _branch(scene: _Scene) -> Iterator[Finding]:
     if lost:
         yield _lost(scene, lost)
     elif view.lost:
-        names = ", ".join(f"{scene.name}/{issue}" for issue in sorted(view.lost)[:_MOST_NAMED])
+        names = ", ".join(str(IssueRef(scene.name, issue)) for issue in sorted(view.lost)[:_MOST_NAMED])
         todo = f"git branch {branch} {LANDED}/{scene.name}, or doit retry {names.replace(', ', ' ')}"
         todo = todo if not view.exists else f"git merge {LANDED}/{scene.name} on {branch}"
         yield Finding("branch-deleted", f"milestone {scene.name}", f"{names} landed and no branch has it", todo)
@@ -173,7 +174,7 @@ def _receipts(scene: _Scene) -> Iterator[Finding]:
                 return "receipt removed"
 
             text = "it has a receipt, but no commit of it is on the branch; what needs it would believe the receipt"
-            yield Finding("receipt-stray", f"{name}/{issue}", text, mend=forget, milestone=name)
+            yield Finding("receipt-stray", str(IssueRef(name, issue)), text, mend=forget, milestone=name)
     if not scene.events and not paths:
         return  # without `.cache/` there are none, and the next run writes them
     for issue, landing in sorted(view.landings.items()):
@@ -192,7 +193,7 @@ def _receipts(scene: _Scene) -> Iterator[Finding]:
         kind = "receipt-wrong" if issue in paths else "receipt-missing"
         what = "its receipt is of another commit" if issue in paths else "it has landed, but has no receipt"
         text = f"{what} ({landing.commit[:10]}); the next run writes it too"
-        yield Finding(kind, f"{name}/{issue}", text, mend=write, milestone=name)
+        yield Finding(kind, str(IssueRef(name, issue)), text, mend=write, milestone=name)
 
 
 def _attempts(scene: _Scene) -> Iterator[Finding]:
@@ -206,7 +207,7 @@ def _attempts(scene: _Scene) -> Iterator[Finding]:
     for issue, state in scene.states.items():
         for attempt in state.attempts.values():
             ref = f"{ATTEMPTS}/{scene.name}/{issue}/{attempt.number}"
-            subject = f"{scene.name}/{issue}"
+            subject = str(IssueRef(scene.name, issue))
             if attempt.state is AttemptState.STARTED and ref not in refs:
                 text = (
                     f"attempt {attempt.number} was cut off; the next run keeps what there is of it and starts a new one"
@@ -268,14 +269,14 @@ def _locks(scene: _Scene) -> Iterator[Finding]:
 
 def _own_refs(scene: _Scene) -> tuple[str, ...]:
     folders = (f"{place}/{scene.name}/" for place in (ATTEMPTS, ACCEPTED, APPROVED))
-    return (scene.view.branch, f"{LANDED}/{scene.name}", *folders)
+    return (scene.view.branch, str(IssueRef(LANDED, scene.name)), *folders)
 
 
 def _undeclared(scene: _Scene) -> Iterator[Finding]:
     declared = {issue.id for issue in scene.view.milestone.issues}
     for issue in sorted(set(scene.view.landings) - declared):
         text = "it has landed but is no longer declared; its work stays on the branch"
-        yield Finding("undeclared", f"{scene.name}/{issue}", text)
+        yield Finding("undeclared", str(IssueRef(scene.name, issue)), text)
 
 
 def _strays(kept: list[Kept], milestones: set[str]) -> Iterator[Finding]:
@@ -317,7 +318,7 @@ def _revision(view: MilestoneView, issue: str) -> int:
 
 
 def _named(scene: _Scene, events: list[Record]) -> str:
-    names = [f"{scene.name}/{event.key}" for event in events]
+    names = [str(IssueRef(scene.name, event.key)) for event in events]
     more = len(names) - _MOST_NAMED
     return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 

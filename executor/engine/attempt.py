@@ -31,6 +31,7 @@ from executor.errors import InterruptedRunError
 from executor.git.diff import parse_diff
 from executor.git.refs import Move, attempt_ref
 from executor.git.trailers import UNBOXED, AttemptTrailers, Trailers, encode, inert, one_line
+from executor.model.fingerprint import IssueRef
 from executor.process.files import clock_after, question_in
 from executor.state.events import (
     AttemptBuilt,
@@ -96,7 +97,7 @@ def _handoffs(issue: IssueRun) -> tuple[Handoff, ...]:
     run, view, own = issue.run, issue.run.view, issue.id
     landed = {name: view.landings[name].position for name in view.handoffs if name in view.landings and name != own}
     near = distances(issue.ref, {name: node.needs for name, node in run.session.compiled.plan.nodes.items()})
-    order = sorted(landed, key=lambda name: (near.get(f"{run.name}/{name}", len(near) + 1), -landed[name]))
+    order = sorted(landed, key=lambda name: (near.get(str(IssueRef(run.name, name)), len(near) + 1), -landed[name]))
     texts = []
     for name in order:
         data = run.store.blob(view.handoffs[name], "handoff.md") or b""
@@ -425,7 +426,7 @@ def _refuse_secrets(work: Work, tree: str, places: list[str], seconds: float) ->
     )
     hit = Hit(rule.id, "hard", reason, rule.needs, tuple(places))
     ChangeRules(IssueRun(run, work.ref)).record_stop([hit], attempt=work.number, bound="")
-    run.session.tell("stopped", f"{run.name}/{issue.id}", reason)
+    run.session.tell("stopped", str(IssueRef(run.name, issue.id)), reason)
 
 
 def _trailers(work: Work, change: Change, pull: int) -> Trailers:

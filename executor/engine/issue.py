@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from executor.checks.base import BaseCheck
 from executor.checks.verify import Candidate, Verifier
 from executor.git.diff import parse_diff
+from executor.model.fingerprint import IssueRef
 from executor.state.events import Refused, Verified
 from executor.state.steps import Flow, compiled_flow
 
@@ -53,7 +54,7 @@ class IssueRun:
     @property
     def id(self) -> str:
         """Its id within the milestone."""
-        return self.ref.partition("/")[2]
+        return IssueRef.parse(self.ref).issue
 
     @property
     def flow(self) -> Flow:

@@ -18,6 +18,7 @@ from executor.engine.attempt import Attempts
 from executor.engine.landing.land import Landings
 from executor.engine.stops import Stops, find_obstacle, record_obstacle
 from executor.errors import ExecutorError, InterruptedRunError, StateFullError
+from executor.model.fingerprint import IssueRef
 from executor.process.locks import last_sign
 from executor.state.blockers import Blocker, Working, from_event, from_wait, from_working
 from executor.state.decide import Act, Decision, Status
@@ -170,7 +171,7 @@ class Watcher:
         """Process the end of an issue in this run."""
         blocker = from_wait(ref, decision.wait) if decision.wait is not None else None
         if blocker is not None:
-            self._report(ref.partition("/")[0], blocker)
+            self._report(IssueRef.parse(ref).milestone, blocker)
 
     def _watch(self) -> None:
         while not self._ended.wait(self._every):
@@ -224,7 +225,7 @@ class Watcher:
         if blocker.kind in session.policy.limits.pause_on:
             blocker = replace(blocker, pauses=True)
         session.run_of(milestone).record(blocker.event(), blocker.issue)
-        ref = f"{milestone}/{blocker.issue}" if blocker.issue else milestone
+        ref = str(IssueRef(milestone, blocker.issue)) if blocker.issue else milestone
         session.tell("blocker", ref, f"{blocker.kind}: {blocker.reason}; {blocker.resume}")
         if blocker.pauses:
             session.paused.setdefault(milestone, f"the run pauses because {blocker.reason}")
@@ -235,9 +236,9 @@ class Watcher:
         now, clock = time.monotonic(), time.time()
         found: list[Working] = []
         for ref, since in list(session.working.items()):
-            if ref.partition("/")[0] != milestone:
+            if IssueRef.parse(ref).milestone != milestone:
                 continue
-            issue = ref.partition("/")[2]
+            issue = IssueRef.parse(ref).issue
             state = view.states.get(issue)
             last = state.attempts.get(state.last()) if state is not None else None
             number = last.number if last is not None else 0

@@ -33,6 +33,7 @@ from executor.errors import BusyError, ExecutorError
 from executor.git.history import landings_in
 from executor.git.trailers import UNPROVED
 from executor.git.worktrees import ImportLimits
+from executor.model.fingerprint import IssueRef
 from executor.process.files import local_time
 from executor.process.locks import Held, Resources, read_holder, remove_holder, try_lock, write_holder
 from executor.sandbox.policy import Sandboxing, unsandboxed_warning
@@ -329,7 +330,7 @@ class MilestoneRun:
     def take(self, landing: Landing) -> None:
         """Take a new landing on the branch into account."""
         self.view.add(landing)
-        self.session.observer.changed(f"{self.name}/{landing.trailers.issue}")
+        self.session.observer.changed(str(IssueRef(self.name, landing.trailers.issue)))
 
     def write_receipt(self, landing: Landing) -> None:
         """Write the doit target of a landed issue."""
@@ -346,7 +347,7 @@ class MilestoneRun:
     def record_landed(self, landing: Landing, attempt: int, *, proved: bool = True) -> None:
         """Journal a landing and the results it builds on; marks a landing that was not proved in its final form."""
         issue = landing.trailers.issue
-        facts = self.facts(f"{self.name}/{issue}")
+        facts = self.facts(str(IssueRef(self.name, issue)))
         event = Landed(
             attempt=attempt,
             commit=landing.commit,
@@ -395,7 +396,8 @@ class MilestoneRun:
         except ExecutorError:
             with suppress(ExecutorError):
                 self.journal.append_last(event.KIND, "", **encode(event))
-        landed = (self.decision(f"{self.name}/{issue.id}").status is Status.LANDED for issue in self.milestone.issues)
+        refs = [str(IssueRef(self.name, issue.id)) for issue in self.milestone.issues]
+        landed = (self.decision(ref).status is Status.LANDED for ref in refs)
         self.setup.tidy(self.view.states, self.view.landings)
         if how is How.DONE and all(landed):
             self.pool.discard_all()

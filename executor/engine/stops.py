@@ -23,7 +23,7 @@ from executor.engine.agent_work import Failure
 from executor.engine.landing.change_rules import KNOWN_SECRET, ChangeRules, Objection, contents_of, identity_of
 from executor.errors import GitError, GitKilledError, InterruptedRunError
 from executor.model.clock import too_late
-from executor.model.fingerprint import cleared
+from executor.model.fingerprint import IssueRef, cleared
 from executor.model.paths import is_test
 from executor.process.files import LOCAL, utcnow
 from executor.process.runner import Command
@@ -155,7 +155,7 @@ def _ask_about_done_work(issue: IssueRun) -> Hit | None:
         return None
     hit = _done_already(issue)
     for other in issue.run.milestone.issues if hit is not None else ():
-        beside, state = replace(issue, ref=f"{issue.run.name}/{other.id}"), view.states.get(other.id)
+        beside, state = replace(issue, ref=str(IssueRef(issue.run.name, other.id))), view.states.get(other.id)
         asked = other.id == issue.id or (state is not None and state.stop is not None)
         if not asked and (found := _done_already(beside)) is not None:
             ChangeRules(beside).record_stop([found], attempt=0, bound="")

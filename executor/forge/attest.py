@@ -25,6 +25,7 @@ from executor.git.command import ssh_signature
 from executor.git.diff import parse_diff
 from executor.git.history import landings_in
 from executor.git.refs import Move
+from executor.model.fingerprint import IssueRef
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -278,7 +279,7 @@ class _Attester:
     def _statement(self, landing: Landing, previous: str) -> bytes | None:
         trailers = landing.trailers
         text = self._session.refs.message(landing.commit)
-        shown = f"{self._run.name}/{trailers.issue}"
+        shown = str(IssueRef(self._run.name, trailers.issue))
         declared = trailers.issue in {issue.id for issue in self._run.milestone.issues}
         proofs = self._session.observer.proofs(shown) if declared else None
         if proofs is None or proofs.key != trailers.check_key:
@@ -320,7 +321,7 @@ class _Attester:
 
     def _checks(self, landing: Landing, tree: str) -> tuple[CheckResult, ...] | None:
         """Return the results of all checks on the proved tree; None if one is not on record."""
-        store, issue = self._session.store, IssueRun(self._run, f"{self._run.name}/{landing.trailers.issue}")
+        store, issue = self._session.store, IssueRun(self._run, str(IssueRef(self._run.name, landing.trailers.issue)))
         change = parse_diff(store.diff(f"{landing.commit}^", landing.commit))
         found = issue.verifier.on_record(Judged(tree, "", change))
         if not all(passed for _, passed in found):

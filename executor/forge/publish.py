@@ -22,6 +22,7 @@ from executor.forge.pull_text import pull_text, states_text
 from executor.git.diff import Change, parse_diff
 from executor.git.refs import REMOTE, Move, attempt_ref
 from executor.git.trailers import UNPROVED, AttemptTrailers, decode, parse_trailers
+from executor.model.fingerprint import IssueRef
 from executor.model.milestone import branch_of, branch_prefixes
 from executor.state.events import AttemptFailed, PullChanged
 from executor.state.model import QUESTION, AttemptState, Pull
@@ -336,7 +337,7 @@ class RemoteBranch:
 
     def seen_on_remote(self) -> None:
         """Record the remote branch's commit, so that it is known without a request."""
-        name, refs = f"{REMOTE}/{self._run.name}", self._run.session.refs
+        name, refs = str(IssueRef(REMOTE, self._run.name)), self._run.session.refs
         before = refs.tip(name)
         if before != self._run.view.tip:
             refs.move([Move(name, before, self._run.view.tip)], "seen on the remote")
@@ -345,7 +346,7 @@ class RemoteBranch:
         """End the attempts whose result has landed elsewhere, and delete their refs if these hold nothing else."""
         for issue, state in list(self._run.view.states.items()):
             landing = self._run.view.landings.get(issue)
-            if landing is None or f"{self._run.name}/{issue}" not in self._run.session.compiled.plan.nodes:
+            if landing is None or str(IssueRef(self._run.name, issue)) not in self._run.session.compiled.plan.nodes:
                 continue
             built = [
                 item

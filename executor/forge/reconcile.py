@@ -19,6 +19,7 @@ from executor.forge.publish import Publication, RemoteBranch
 from executor.forge.pull_request import PullRequest, read_mark, title_digest
 from executor.git.refs import Move, attempt_ref
 from executor.git.trailers import parse_trailers
+from executor.model.fingerprint import IssueRef
 from executor.model.milestone import branch_of, branch_prefixes
 from executor.state.fold import with_git_attempts
 from executor.state.model import Attempt, AttemptState
@@ -215,12 +216,12 @@ class Reconciliation:
         heads = remote.tips(*(f"{_HEADS}{prefix}*" for prefix in prefixes))
         branches = {name.removeprefix(_HEADS): commit for name, commit in heads.items()}
         for issue in self._run.milestone.issues:
-            self._adopt(f"{self._run.name}/{issue.id}", branches)
+            self._adopt(str(IssueRef(self._run.name, issue.id)), branches)
         if forge_of(self._run.session).kind != "local":
             self._reconcile(branches)
             self._write_dependencies()
         for issue in self._run.milestone.issues:
-            Publication(IssueRun(self._run, f"{self._run.name}/{issue.id}")).show_waiting()
+            Publication(IssueRun(self._run, str(IssueRef(self._run.name, issue.id)))).show_waiting()
 
     def _write_dependencies(self) -> None:
         """Give the forge the declared dependencies between issues that have a number there, if the rules say so."""
@@ -232,7 +233,7 @@ class Reconciliation:
             self._run.warn(f"rules/forge.toml: dependencies: {forge.kind} is not given any; only github is")
             return
         for issue in self._run.milestone.issues:
-            needs = session.compiled.plan.nodes[f"{self._run.name}/{issue.id}"].needs
+            needs = session.compiled.plan.nodes[str(IssueRef(self._run.name, issue.id))].needs
             numbers = [
                 number for need in needs if (number := session.compiled.plan.nodes[need].issue.number) is not None
             ]
@@ -248,7 +249,7 @@ class Reconciliation:
         view = self._run.view
         released = view.release is not None and view.release_current
         return released or any(
-            self._run.facts(f"{self._run.name}/{issue.id}").held_by for issue in self._run.milestone.issues[:1]
+            self._run.facts(str(IssueRef(self._run.name, issue.id))).held_by for issue in self._run.milestone.issues[:1]
         )
 
     def _adopt(self, ref: str, branches: dict[str, str]) -> None:
@@ -287,7 +288,7 @@ class Reconciliation:
         self._run.warn(f"{ref}: the result that is on {remote.name} is used")
 
     def _reconcile(self, branches: dict[str, str]) -> None:
-        known = [self._known(f"{self._run.name}/{issue.id}") for issue in self._run.milestone.issues]
+        known = [self._known(str(IssueRef(self._run.name, issue.id))) for issue in self._run.milestone.issues]
         forge = forge_of(self._run.session)
         if self._run.policy.forge.stack and not isinstance(forge, MovesPulls):
             self._run.warn(f"rules/forge.toml: stack: {forge.kind} has none; expected github, gitlab, forgejo or gitea")
@@ -387,7 +388,7 @@ class ForgePatience:
         session, polls = self._session, 0
         wanted = [ref for ref in refs if self._pull(ref) is not None]
         while wanted and not session.stopping.is_set():
-            moved = sorted({ref.partition("/")[0] for ref in wanted if self._moved(ref)})
+            moved = sorted({IssueRef.parse(ref).milestone for ref in wanted if self._moved(ref)})
             for name in moved:
                 Reconciliation(session.run_of(name)).take_over()
             if moved:
@@ -406,7 +407,7 @@ class ForgePatience:
 
     def _pull(self, ref: str) -> Pull | None:
         """Return the pull request of an issue, if this run left it to the forge."""
-        milestone, _, issue = ref.partition("/")
+        milestone, issue = IssueRef.parse(ref)
         state = self._session.observer.views[milestone].states.get(issue)
         pull = state.pull if state is not None else None
         left = pull is not None and pull.number and pull.waits == "open" and pull.run == self._session.run_id
@@ -434,7 +435,7 @@ class ForgePatience:
 
     def _rests_on_nothing(self, ref: str, pull: Pull) -> bool:
         """Return whether the layer below a pull request of a stack has merged, failed or changed."""
-        layer = Merging(IssueRun(self._session.run_of(ref.partition("/")[0]), ref)).layer_below()
+        layer = Merging(IssueRun(self._session.run_of(IssueRef.parse(ref).milestone), ref)).layer_below()
         return layer is None or layer.commit != self._session.store.parent_of(pull.commit)
 
     def _note_green(self, ref: str, now: PullRequest, *, waits: bool) -> bool:

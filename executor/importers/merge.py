@@ -21,7 +21,7 @@ from executor.git.diff import Change
 from executor.git.objects import Store
 from executor.git.refs import Move, Refs
 from executor.git.trailers import Trailers, landing_message
-from executor.model.fingerprint import digest, normal_text
+from executor.model.fingerprint import IssueRef, digest, normal_text
 from executor.model.milestone import commit_token, header
 from executor.status.reader import observe
 from executor.status.summary_cache import is_held
@@ -173,14 +173,14 @@ def take_as_landed(project: Project, milestone: str, done: Sequence[str], commit
     wanted = [
         issue
         for issue in declared.issues
-        if issue.id in done and observer.facts(f"{milestone}/{issue.id}").landing is None
+        if issue.id in done and observer.facts(str(IssueRef(milestone, issue.id))).landing is None
     ]
     store = Store(project.repository, project.cache / "_store")
     top = tip or commit
     try:
         tree = store.tree_of(top)
         for issue in wanted:
-            ref = f"{milestone}/{issue.id}"
+            ref = str(IssueRef(milestone, issue.id))
             key = digest(f"{tree} {ref}".encode())
             trailers = Trailers(milestone, issue.id, 1, observer.facts(ref).spec_key, key)
             token = commit_token(issue, milestone, compiled.policy.forge.commit_types)

@@ -1,4 +1,4 @@
-"""Content keys: the spec, the checks, the result.
+"""Names and content keys: the issue, the spec, the checks, the result.
 
 A key is ``sha256:`` and 64 hex digits over canonical JSON, so it does not depend on the order of keys, comments and
 white space at line ends. The rules are in the table "what changed, what happens" in ARCHITECTURE.md.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from executor.model.milestone import Issue
 
 __all__ = [
+    "IssueRef",
     "canonical_spec",
     "check_key",
     "cleared",
@@ -28,6 +29,25 @@ __all__ = [
     "spec_key",
     "work_key",
 ]
+
+
+class IssueRef(NamedTuple):
+    """The name of an issue across milestones, ``m4/4.1``. Only this class knows the slash between its parts.
+
+    Tables, tasks and messages have it as text. An id has no slash, so the text has one meaning.
+    """
+
+    milestone: str
+    issue: str
+
+    @classmethod
+    def parse(cls, text: str) -> IssueRef:
+        """Return the parts of a name; without a slash, it names a milestone, and the issue is empty."""
+        milestone, _, issue = text.partition("/")
+        return cls(milestone, issue)
+
+    def __str__(self) -> str:
+        return f"{self.milestone}/{self.issue}"
 
 
 def digest(data: bytes) -> str:

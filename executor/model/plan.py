@@ -20,6 +20,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from executor.errors import DeclarationError, Fault
+from executor.model.fingerprint import IssueRef
 from executor.model.hints import Known, quoted
 
 if TYPE_CHECKING:
@@ -186,16 +187,16 @@ def _issue_needs(every: _Placed, files: Mapping[str, str], unread: frozenset[str
     resolved: _Graph = {}
     for name, issues in every.items():
         for place, issue in issues:
-            found = [*resolved.get(f"{name}/{issue.id}", ())]
+            found = [*resolved.get(str(IssueRef(name, issue.id)), ())]
             for need in issue.needs:
                 owner, slash, wanted = need.partition("/") if "/" in need else (name, "", need)
-                ref = f"{owner}/{wanted}"
+                ref = str(IssueRef(owner, wanted))
                 if owner in ids and wanted in ids[owner]:
                     found.append(ref)
                 elif ref not in unread and owner not in unread:
                     problem = _unknown(need, issue.id, owner, slash, ids, known)
                     faults.append(Fault(files[name], f"issue[{place}].needs", problem))
-            resolved[f"{name}/{issue.id}"] = tuple(dict.fromkeys(found))
+            resolved[str(IssueRef(name, issue.id))] = tuple(dict.fromkeys(found))
     return resolved
 
 
@@ -257,7 +258,7 @@ def _graph(every: _Placed, needs: _Graph, held: _Graph) -> _Graph:
     needed = {need for names in held.values() for need in names}
     graph: _Graph = {}
     for name, issues in every.items():
-        own = [f"{name}/{issue.id}" for _, issue in issues]
+        own = [str(IssueRef(name, issue.id)) for _, issue in issues]
         graph[whole[name]] = (*gates[name], *own) if name in needed else ()
         for ref in own:
             graph[ref] = (*gates[name], *needs[ref]) if gates[name] else needs[ref]
@@ -289,7 +290,9 @@ def _topological(graph: _Graph, dependents: Mapping[str, Sequence[str]]) -> list
 
 def _cycles(graph: _Graph, free: frozenset[str], every: _Placed, files: Mapping[str, str]) -> Iterator[Fault]:
     """Yield one shortest cycle for every strongly connected part, with a natural start for a reader."""
-    place = {f"{name}/{issue.id}": number for name, issues in every.items() for number, issue in reversed(issues)}
+    place = {
+        str(IssueRef(name, issue.id)): number for name, issues in every.items() for number, issue in reversed(issues)
+    }
     stuck = {ref: tuple(need for need in graph[ref] if need not in free) for ref in graph if ref not in free}
     behind = frozenset(_topological(_turned(stuck), stuck))
     left = dict.fromkeys(ref for ref in stuck if ref not in behind)
@@ -355,7 +358,9 @@ def _plan(
     *,
     by_path: bool,
 ) -> Plan:
-    sizes = {f"{name}/{issue.id}": WEIGHTS[issue.size] for name, item in milestones.items() for issue in item.issues}
+    sizes = {
+        str(IssueRef(name, issue.id)): WEIGHTS[issue.size] for name, item in milestones.items() for issue in item.issues
+    }
     remaining: dict[str, int] = {}
     for ref in reversed(sorted_refs):
         remaining[ref] = sizes.get(ref, 0) + max((remaining[item] for item in dependents[ref]), default=0)
@@ -363,7 +368,7 @@ def _plan(
     keys: dict[str, tuple[str, int, int]] = {}
     for number, (name, milestone) in enumerate(milestones.items()):
         for position, issue in enumerate(milestone.issues):
-            ref = f"{name}/{issue.id}"
+            ref = str(IssueRef(name, issue.id))
             nodes[ref] = Node(ref, name, issue, needs[ref], position, remaining[ref])
             keys[ref] = (issue.priority, -remaining[ref] if by_path else 0, len(nodes))
         keys[f"milestone {name}"] = ("", 0, number)

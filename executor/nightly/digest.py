@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from executor.git.trailers import one_line
+from executor.model.fingerprint import IssueRef
 from executor.model.hints import counted
 from executor.state.events import AttemptBuilt, AttemptFailed, AttemptStarted, Event, Landed
 
@@ -127,7 +128,7 @@ def digest_of(
     landed: dict[str, Item] = {}
     for name, event in fresh:
         if isinstance(fact := event.event, Landed):
-            ref = f"{name}/{event.key}"
+            ref = str(IssueRef(name, event.key))
             landed[ref] = Item(ref, titles.get(ref, ""), fact.commit[:10])
     rest: dict[str, tuple[Item, ...]] = {}
     for row in rows:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from executor.agents.command import child_environment
 from executor.errors import ExecutorError
 from executor.git.trailers import one_line
+from executor.model.fingerprint import IssueRef
 from executor.process.runner import Command
 from executor.state.blockers import read_blocker
 from executor.state.decide import Status
@@ -91,7 +92,7 @@ class PhaseTeller:
         phase = phase_of(event)
         if not phase or self._over.is_set():
             return
-        ref = f"{milestone}/{event.key}" if event.key else milestone
+        ref = str(IssueRef(milestone, event.key)) if event.key else milestone
         known = not event.key or ref in self._session.compiled.plan.nodes
         if not known:
             return
@@ -218,7 +219,7 @@ def of_rest(ref: str, title: str, decision: Decision, rules: frozenset[str], eve
         rules: rules of the current stop, if any.
         event: id of the event that decided it.
     """
-    milestone, _, issue = ref.partition("/")
+    milestone, issue = IssueRef.parse(ref)
     kind: NoticeKind
     if decision.status is Status.REVIEW:
         kind, says = ("question", "asks a question") if _QUESTION in rules else ("review", "waits for a person")

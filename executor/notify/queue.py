@@ -26,6 +26,7 @@ from urllib.parse import quote
 from executor.agents.command import ordinary_environment
 from executor.config.plugins import load
 from executor.errors import ExecutorError, UsageError
+from executor.model.fingerprint import IssueRef
 from executor.model.outward_rules import VARIABLE
 from executor.notify.phase_hook import DECIDING, Notice, event_id, of_completion, of_event, of_rest
 from executor.process.redact import MARK
@@ -286,20 +287,20 @@ class _Listener:
             self._sent[run.name] = sent_before(run.journal.events)
             for event in run.journal.events:
                 if event.kind in DECIDING:
-                    self._deciding[f"{run.name}/{event.key}"] = event_id(run.name, event)
+                    self._deciding[str(IssueRef(run.name, event.key))] = event_id(run.name, event)
                 elif event.at >= recent:
                     self._about(run.name, event)
 
     def heard(self, milestone: str, event: Record) -> None:
         """Process an event of a milestone."""
         if event.kind in DECIDING:
-            self._deciding[f"{milestone}/{event.key}"] = event_id(milestone, event)
+            self._deciding[str(IssueRef(milestone, event.key))] = event_id(milestone, event)
         else:
             self._about(milestone, event)
 
     def rested(self, ref: str, decision: Decision) -> None:
         """Process the end of an issue in this run."""
-        run = self._session.run_of(ref.partition("/")[0])
+        run = self._session.run_of(IssueRef.parse(ref).milestone)
         state = run.facts(ref).state
         rules = state.stop.rules if state.stop is not None else frozenset()
         event = self._deciding.get(ref) or f"{ref}:{decision.status}:{decision.attempt}"
@@ -310,7 +311,7 @@ class _Listener:
     def completed(self) -> None:
         """Send notices at the end of the run about milestones that have landed completely."""
         for run in self._session.runs():
-            refs = [f"{run.name}/{issue.id}" for issue in run.milestone.issues]
+            refs = [str(IssueRef(run.name, issue.id)) for issue in run.milestone.issues]
             if refs and all(run.decision(ref).status is Status.LANDED for ref in refs):
                 milestone = run.milestone
                 self._say(

@@ -15,6 +15,7 @@ from executor.git.history import read_records, releases_in
 from executor.git.refs import DELIVERED, Move
 from executor.git.repair import sweep
 from executor.git.trailers import Released
+from executor.model.fingerprint import IssueRef
 from executor.release.criteria import (
     NOT_ASKED,
     Criterion,
@@ -103,7 +104,7 @@ class ReleaseRun:
         """Return the commit of the base that contains all landings; empty without one."""
         view = self._run.view
         if not all(
-            self._run.decision(f"{self._run.name}/{issue.id}").status is Status.LANDED
+            self._run.decision(str(IssueRef(self._run.name, issue.id))).status is Status.LANDED
             for issue in view.milestone.issues
         ):
             return ""
@@ -119,9 +120,9 @@ class ReleaseRun:
         observer = self._run.session.observer
         milestone = self._run.milestone
         waiting = {
-            issue.id: observer.decision(f"{self._run.name}/{issue.id}")
+            issue.id: observer.decision(str(IssueRef(self._run.name, issue.id)))
             for issue in milestone.issues
-            if observer.decision(f"{self._run.name}/{issue.id}").status is not Status.LANDED
+            if observer.decision(str(IssueRef(self._run.name, issue.id))).status is not Status.LANDED
         }
         criteria = [
             Criterion(
@@ -172,7 +173,7 @@ class ReleaseRun:
         failed: dict[str, list[str]] = {}
         passed = True
         for issue in self._run.milestone.issues:
-            result = IssueRun(self._run, f"{self._run.name}/{issue.id}").verify_on(tree)
+            result = IssueRun(self._run, str(IssueRef(self._run.name, issue.id))).verify_on(tree)
             passed = passed and result.ok
             if not result.ok and result.failed not in red:
                 failed.setdefault(result.reason, []).append(issue.id)
@@ -295,7 +296,7 @@ class ReleaseRun:
         if self._run.milestone.tag is not None:
             self._tag(outcome, commit, self._run.milestone.tag)
         if not outcome.code and self._run.session.remote is not None:
-            mark = f"{DELIVERED}/{self._run.name}"
+            mark = str(IssueRef(DELIVERED, self._run.name))
             self._run.session.refs.move(
                 [Move(mark, self._run.session.refs.tip(mark), commit)], f"release {self._run.name}"
             )

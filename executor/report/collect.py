@@ -16,6 +16,7 @@ from executor.checks.base import before_of
 from executor.checks.spec import CommandProof, FileProof
 from executor.checks.verdicts import Verdicts
 from executor.git.history import Stat, stats_of, trees_of
+from executor.model.fingerprint import IssueRef
 from executor.process.files import end_of
 from executor.report.snapshot import MoneyReport, SurvivalReport, money_of, survival_of
 from executor.state import segments
@@ -373,7 +374,7 @@ class _Gatherer:
 
     def _before(self, ref: str, landing: Landing, item: CommandProof) -> Literal["red", "vacuous", ""]:
         """What acceptance said of the tree before the landing, or of the one that its attempt began with."""
-        state = self.view.states.get(ref.partition("/")[2])
+        state = self.view.states.get(IssueRef.parse(ref).issue)
         bases = [attempt.base for attempt in state.attempts.values()][::-1] if state is not None else []
         parents = [self._trees.get(landing.commit, ("", ""))[1], *bases]
         words = (before_of(self._verdicts, self._trees[parent][0], item) for parent in parents if parent in self._trees)
@@ -404,7 +405,7 @@ class _Meetings:
 
     def take(self, record: Record) -> None:
         """Take in an event of the milestone."""
-        ref = f"{self._milestone}/{record.key}"
+        ref = str(IssueRef(self._milestone, record.key))
         match record.event:
             case Overlap(others=others):
                 self._predicted |= {frozenset({ref, other}) for other in others}

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from executor import DISTRIBUTION
 from executor.agents.command import span_id
+from executor.model.fingerprint import IssueRef
 from executor.model.milestone import Claim, FileCheck, Issue, Milestone, RunCheck
 from executor.report.text import cell
 from executor.state.events import (
@@ -326,7 +327,7 @@ class _MilestoneSpans:
         return [Span(f"milestone {self._name}", self._id, self._root, start, end, facts, error), *self._done]
 
     def _take(self, key: str, at: float, event: Event) -> None:
-        ref = f"{self._name}/{key}"
+        ref = str(IssueRef(self._name, key))
         match event:
             case AttemptStarted(attempt=number, agent=agent, revision=revision):
                 self._attempts[key] = span_id(self._run, ref, str(number))
@@ -378,7 +379,7 @@ class _MilestoneSpans:
             own, parent = attempt, self._id
         else:
             own, parent = span_id(self._run, *name, str(len(self._done))), attempt or self._id
-        shown = " ".join(words) or f"{self._name}/{key}"
+        shown = " ".join(words) or str(IssueRef(self._name, key))
         self._done.append(Span(f"{kind} {shown}", own, parent, start, max(start, end), facts, error))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from executor.git.command import Git
 from executor.git.diff import lines_left, parse_diff
+from executor.model.fingerprint import IssueRef
 from executor.process.locks import last_sign
 from executor.state import segments
 from executor.state.decide import Status
@@ -236,7 +237,7 @@ def _in_hand(
     """Return the active issues: those that are busy in the journal, and those that the run itself has started."""
     found = {}
     for ref, decision in decisions.items():
-        issue = ref.partition("/")[2]
+        issue = IssueRef.parse(ref).issue
         if taken_up is not None and issue not in taken_up:
             continue
         if issue in busy and decision.status not in _AT_REST:
@@ -249,7 +250,7 @@ def _in_hand(
 
 def _working(observer: Observer, ref: str, item: Activity, at: float) -> list[Working]:
     """Return an activity with the signs of life from its logs, one entry for each active step."""
-    milestone = ref.partition("/")[0]
+    milestone = IssueRef.parse(ref).milestone
     node = observer.compiled.plan.nodes[ref]
     logs = observer.compiled.project.logs(milestone, item.issue, item.attempt)
     states = (observer.views[milestone].states.get(item.issue) or IssueState()).steps
@@ -314,7 +315,7 @@ def standing_of(observer: Observer, name: str, *, held: bool) -> Standing:
 
 def _statuses(observer: Observer, name: str) -> dict[str, str]:
     issues = observer.views[name].milestone.issues
-    return {issue.id: str(observer.decision(f"{name}/{issue.id}").status) for issue in issues}
+    return {issue.id: str(observer.decision(str(IssueRef(name, issue.id))).status) for issue in issues}
 
 
 def _landed(statuses: Mapping[str, str]) -> int:
@@ -375,7 +376,7 @@ def money_of(observer: Observer, name: str) -> MoneyReport:
     view = observer.views[name]
     attempts = [item for state in view.states.values() for item in state.attempts.values()]
     events = segments.read(observer.compiled.project.state(name))
-    issues = [observer.decision(f"{name}/{issue.id}").status for issue in view.milestone.issues]
+    issues = [observer.decision(str(IssueRef(name, issue.id))).status for issue in view.milestone.issues]
     return MoneyReport(
         attempts=len(attempts),
         landed=sum(item.state is AttemptState.LANDED for item in attempts),

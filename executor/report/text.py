@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from executor.git.trailers import one_line
+from executor.model.fingerprint import IssueRef
 from executor.model.hints import counted
 from executor.process.files import local_time
 from executor.report.snapshot import SurvivalReport
@@ -160,7 +161,7 @@ def _facts(report: MilestoneReport) -> str:
         held = f"; {it.inside_p80} of {it.milestones} past milestones ended within their p80" if it.milestones else ""
         lines.append(f"- Rest: p50 {duration(it.p50_s)}, p80 {duration(it.p80_s)}{held}")
     if report.critical_path:
-        path = " → ".join(_words(ref.partition("/")[2]) for ref in report.critical_path[:30])
+        path = " → ".join(_words(IssueRef.parse(ref).issue) for ref in report.critical_path[:30])
         lines.insert(4, f"- Critical path: {path}" + (" → …" if len(report.critical_path) > 30 else ""))  # noqa: PLR2004
     return "\n".join(lines)
 

@@ -20,6 +20,7 @@ from executor.config.load_milestones import spec_text
 from executor.errors import ExecutorError, UsageError
 from executor.git.remote import push_files
 from executor.git.trailers import one_line
+from executor.model.fingerprint import IssueRef
 from executor.process.files import write_over
 from executor.report.exports import as_github, as_json, as_rows
 from executor.report.plan_section import Entry, filled
@@ -300,7 +301,7 @@ def _own_section_filled(text: str, observer: Observer, milestone: str, at_work: 
     landed = sum(item.status == "landed" for item in issues)
     begun = landed or any(item.pull or item.status not in {"pending", "blocked"} for item in issues)
     status = "Complete" if issues and landed == len(issues) else "In Progress" if begun else "Not Started"
-    entries = [_entry(item, f"{milestone}/{item.issue.id}" in at_work) for item in issues]
+    entries = [_entry(item, str(IssueRef(milestone, item.issue.id)) in at_work) for item in issues]
     return filled(text, entries, day=_last(observer, milestone)[:10] or "never", status=status)
 
 
@@ -341,7 +342,7 @@ def tracked(observer: Observer, milestone: str) -> list[Tracked]:
     created, blocked = _days(observer, milestone)
     found = []
     for issue in view.milestone.issues:
-        ref = f"{milestone}/{issue.id}"
+        ref = str(IssueRef(milestone, issue.id))
         decision = observer.decision(ref)
         state, landing = view.states.get(issue.id), view.landings.get(issue.id)
         stop = state.stop if state is not None and decision.status in {"review", "skipped"} else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
+from executor.model.fingerprint import IssueRef
 from executor.state.events import (
     AttemptBuilt,
     AttemptFailed,
@@ -124,7 +125,7 @@ def from_working(milestone: str, working: Iterable[Working], silent_s: float, lo
     found: list[Blocker] = []
     for item in working:
         step = f" in step {item.step}" if item.step else ""
-        ref = f"{milestone}/{item.issue}"
+        ref = str(IssueRef(milestone, item.issue))
         if item.silent is not None and item.silent >= silent_s:
             found.append(
                 Blocker(
@@ -150,7 +151,7 @@ def from_working(milestone: str, working: Iterable[Working], silent_s: float, lo
 
 def from_event(milestone: str, record: Record) -> Blocker | None:
     """Return the blocker that follows from a record of an issue, if any."""
-    ref = f"{milestone}/{record.key}"
+    ref = str(IssueRef(milestone, record.key))
     match record.event:
         case Stopped(rule="merge-conflict", attempt=number, reason=reason):
             resume = f"doit retry {ref} implements it again on the present tip"
@@ -170,7 +171,7 @@ def from_event(milestone: str, record: Record) -> Blocker | None:
 
 def from_wait(ref: str, wait: Wait) -> Blocker | None:
     """Return the blocker of a ready issue that waits, unless an event has reported it."""
-    milestone, _, issue = ref.partition("/")
+    milestone, issue = IssueRef.parse(ref)
     again = f"doit milestone:{milestone}"
     if wait.kind == "deadline":
         return Blocker("deadline", "", f"{wait.until:.0f}", f"{ref}: {wait.reason}", f"{again} goes on with it")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from executor.model.fingerprint import IssueRef
 from executor.model.rules import SCOPES
 from executor.state.model import FALLS_BACK, PERMANENT
 
@@ -169,7 +170,7 @@ class Ledger:
         if not usd and not tokens:
             return
         keys = (
-            ("issue", f"{milestone}/{issue}"),
+            ("issue", str(IssueRef(milestone, issue))),
             ("run", attempt.run),
             ("day", day),
             ("milestone", milestone),

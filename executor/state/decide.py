@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from executor.git.trailers import UNPROVED
-from executor.model.fingerprint import cleared
+from executor.model.fingerprint import IssueRef, cleared
 from executor.state.model import (
     DONE_ALREADY,
     PERMANENT,
@@ -200,11 +200,11 @@ def _lost(facts: Facts) -> Decision:
 
 def _asks_for_name(facts: Facts) -> Decision:
     """Decide on work that landed under another id: a person confirms or denies the rename."""
-    milestone, _, issue = facts.ref.partition("/")
+    milestone, issue = IssueRef.parse(facts.ref)
     old = facts.renamed_from
     reason = f"{milestone}/{old} has landed with the same spec and is not declared any more; was it renamed to {issue}?"
     hint = f'write `was = ["{old}"]` into {facts.ref} to keep its landing, or `was = []` to implement it again'
-    return Decision(Status.REVIEW, Act.REST, reason, hint, Cause("id", f"{milestone}/{old}", facts.ref))
+    return Decision(Status.REVIEW, Act.REST, reason, hint, Cause("id", str(IssueRef(milestone, old)), facts.ref))
 
 
 def _landed(facts: Facts, landing: Landing) -> Decision:
@@ -327,7 +327,7 @@ def _waits(facts: Facts) -> tuple[Status, str, str] | None:
 def _on_hold(facts: Facts) -> tuple[Status, str, str] | None:
     if not facts.hold:
         return None
-    milestone, _, issue = facts.ref.partition("/")
+    milestone, issue = IssueRef.parse(facts.ref)
     return Status.REVIEW, f"on hold: {facts.hold}", f"remove `hold` of {issue} in milestones/{milestone}.toml"
 
 

@@ -16,7 +16,7 @@ from executor.agents.budget import Allowance
 from executor.checks.spec import Proofs, proofs_of
 from executor.checks.verdicts import ToolVersions
 from executor.config.load_milestones import spec_text
-from executor.model.fingerprint import canonical_spec, spec_key, work_key
+from executor.model.fingerprint import IssueRef, canonical_spec, spec_key, work_key
 from executor.model.workflow import progress
 from executor.state.budget import Choice
 from executor.state.decide import Act, Decision, Facts, Need, Status, decide
@@ -107,7 +107,7 @@ class Observer:
             waiting = [ref]
             for name, view in self.views.items():
                 if changed in view.milestone.needs and self._held.pop(name, ""):
-                    waiting += [f"{name}/{issue.id}" for issue in view.milestone.issues]
+                    waiting += [str(IssueRef(name, issue.id)) for issue in view.milestone.issues]
             while waiting:
                 current = waiting.pop()
                 if self._decisions.pop(current, None) is not None or current == ref:
@@ -128,7 +128,7 @@ class Observer:
             if view.pause != pause:
                 view.pause = pause
                 for issue in view.milestone.issues:
-                    self.changed(f"{milestone}/{issue.id}")
+                    self.changed(str(IssueRef(milestone, issue.id)))
 
     def apply(self, milestone: str, event: Record) -> None:
         """Apply an event to the fold."""
@@ -136,7 +136,7 @@ class Observer:
             states = self.views[milestone].states
             fold([event], states)
             if event.key:
-                self.changed(f"{milestone}/{event.key}")
+                self.changed(str(IssueRef(milestone, event.key)))
                 self._spent(milestone, event, states.get(event.key))
 
     def spec(self, ref: str) -> Spec:
@@ -255,7 +255,9 @@ class Observer:
         declared, plan = self.views[milestone].milestone, f"{milestone}/plan"
         if declared.workflow is None or plan not in self.compiled.plan.nodes:
             return ()
-        statuses = [self.decision(f"{milestone}/{issue.id}").status for issue in declared.issues if issue.id != "plan"]
+        statuses = [
+            self.decision(str(IssueRef(milestone, issue.id))).status for issue in declared.issues if issue.id != "plan"
+        ]
         return milestone_phases(self._phases(plan), statuses.count(Status.LANDED), len(statuses))
 
     def shown_phases(self, milestone: str, refs: Iterable[str]) -> dict[str, tuple[PhaseProgress, ...]]:
@@ -363,7 +365,7 @@ class Observer:
     def _incomplete(self, milestone: Milestone) -> str:
         for name in milestone.needs:
             issues = self.views[name].milestone.issues
-            landed = sum(self.decision(f"{name}/{issue.id}").status is Status.LANDED for issue in issues)
+            landed = sum(self.decision(str(IssueRef(name, issue.id))).status is Status.LANDED for issue in issues)
             if landed < len(issues):
                 return f"milestone {name} is not complete ({landed} of {len(issues)} landed); doit milestone:{name}"
         return ""

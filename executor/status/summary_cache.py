@@ -17,6 +17,7 @@ from executor.config.project import compile_project, prepare_cache, unknown_mile
 from executor.errors import DeclarationError, Fault, UsageError
 from executor.git.refs import Refs
 from executor.git.trailers import Released
+from executor.model.fingerprint import IssueRef
 from executor.process.files import files_in, is_locked
 from executor.status.milestone_status import MilestoneFacts, Pause, standing
 
@@ -259,7 +260,7 @@ def _milestone(observer: Observer, name: str, rows: list[IssueRow]) -> KeptMiles
     from executor.status.progress import Part
 
     view = observer.views[name]
-    own = [row for row in rows if row["ref"].partition("/")[0] == name]
+    own = [row for row in rows if IssueRef.parse(row["ref"]).milestone == name]
     landed = sum(row["status"] == "landed" for row in own)
     release = view.release
     return {
@@ -331,7 +332,7 @@ def _running(project: Project, rows: list[IssueRow]) -> list[IssueRow]:
     out = rows
     for place, row in enumerate(rows):
         if row["started"]:
-            name = row["ref"].partition("/")[0]
+            name = IssueRef.parse(row["ref"]).milestone
             if name not in held:
                 held[name] = is_held(project, name)
             if held[name]:

@@ -27,6 +27,7 @@ from executor.errors import (
     StateFullError,
     UnsignedError,
 )
+from executor.model.fingerprint import IssueRef
 from executor.state.decide import Act, Decision, Status
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class _IssueAction(_Action):
     """Runs a part of one issue as far as possible."""
 
     def __init__(self, request: Request | None, ref: str) -> None:
-        super().__init__(request, ref.partition("/")[0], ref)
+        super().__init__(request, IssueRef.parse(ref).milestone, ref)
         self.ref = ref
         self.decision: Decision | None = None
 
@@ -274,7 +275,7 @@ def selected(observer: Observer, wanted: Iterable[str]) -> list[str]:
         if kind == "issue":
             named |= _closure(observer, what)
         elif kind == "milestone":
-            named |= {f"{what}/{issue.id}" for issue in observer.compiled.milestone(what).issues}
+            named |= {str(IssueRef(what, issue.id)) for issue in observer.compiled.milestone(what).issues}
     asked = {name.partition(":")[2] for name in wanted if name.startswith("issue:")}
     named -= observer.passed_over
     active = {ref for ref in named if ref in asked or observer.decision(ref).status is not Status.LANDED}
@@ -320,7 +321,7 @@ def _tasks(observer: Observer, wanted: Iterable[str], request: Request | None = 
         yield {"basename": "milestone", "name": None, "doc": "every issue of a milestone"}
     for name in names:
         title = observer.compiled.milestone(name).title
-        own = [f"issue:{ref}" for ref in refs if ref.partition("/")[0] == name and ref in chosen]
+        own = [f"issue:{ref}" for ref in refs if IssueRef.parse(ref).milestone == name and ref in chosen]
         yield {"basename": "milestone", "name": name, "doc": title, "actions": None, "task_dep": own}
     releases = [name.partition(":")[2] for name in wanted if name.startswith("release:")]
     if releases:
@@ -380,7 +381,7 @@ def _step_task(observer: Observer, ref: str, step: FlowStep, before: list[str], 
     from executor.workflow.step_run import RECEIPT
 
     project = observer.compiled.project
-    milestone, _, issue = ref.partition("/")
+    milestone, issue = IssueRef.parse(ref)
 
     def path(name: str, file: str) -> str:
         return str((project.step(milestone, issue, name) / file).relative_to(project.root))
@@ -430,7 +431,10 @@ class _StepDone:
             return False
         from executor.workflow.step_run import Steps
 
-        return self.step in Steps(IssueRun(self.request.session.run_of(self.ref.partition("/")[0]), self.ref)).done_of()
+        return (
+            self.step
+            in Steps(IssueRun(self.request.session.run_of(IssueRef.parse(self.ref).milestone), self.ref)).done_of()
+        )
 
     def __str__(self) -> str:
         return f"its result is not kept for the present inputs; `doit log {self.ref}` says what was tried"

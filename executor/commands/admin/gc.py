@@ -19,6 +19,7 @@ from executor.environments.environment import FOLDER, kept_environments
 from executor.errors import BusyError, ForgeRefusedError, ForgeUnavailableError
 from executor.git.refs import ATTEMPTS, STEPS, Move, Refs, attempt_in, parts_of
 from executor.git.repair import pack_loose
+from executor.model.fingerprint import IssueRef
 from executor.process.locks import remove_holder
 from executor.state.model import AttemptState
 from executor.status.reader import Observer, observe
@@ -126,7 +127,7 @@ class _Rule:
             if parts is None:
                 continue
             milestone, issue = parts[:2]
-            declared = f"{milestone}/{issue}" in self._observer.compiled.plan.nodes
+            declared = str(IssueRef(milestone, issue)) in self._observer.compiled.plan.nodes
             made = self._refs.time_of(kept.commit)
             if not declared and milestone not in self.held and made < self._oldest:
                 age = f"{int((self._now - made) // _DAY)} days old"
@@ -146,7 +147,7 @@ class _Rule:
         attempt = state.attempts.get(number) if state is not None else None
         if attempt is None or attempt.state is AttemptState.STARTED:
             return ""
-        if attempt.state is AttemptState.BUILT and not self._outdated(f"{milestone}/{issue}", attempt):
+        if attempt.state is AttemptState.BUILT and not self._outdated(str(IssueRef(milestone, issue)), attempt):
             return ""  # it may still land, or a person has yet to look at it
         return f"{attempt.state if attempt.state is not AttemptState.BUILT else 'outdated'} attempt, {age}"
 
@@ -222,7 +223,7 @@ def orders_left(compiled: Compiled, observer: Observer) -> Iterator[tuple[Remote
     token = "" if rules.kind == "local" else find_token(rules)
 
     def landed(order: str) -> bool:
-        view = observer.views.get(order.partition("/")[0])
+        view = observer.views.get(IssueRef.parse(order).milestone)
         return view is not None and order.split("/")[1] in view.landings
 
     refs, store = Refs(project.repository), Store(project.repository, project.cache / "_store")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from executor.commands.base import JSON_OPTION, Command, Options, print_json, safe
 from executor.config.project import Project, prepare_cache
 from executor.errors import DeclarationError, UsageError
+from executor.model.fingerprint import IssueRef
 
 if TYPE_CHECKING:
     from executor.forge.base import Forge
@@ -198,7 +199,7 @@ def _resolve(project: Project, plans: list[Planned]) -> None:
 
     declared = load(project.milestones)
     issues: dict[str, dict[str, str]] = {
-        name: {issue.id: f"{name}/{issue.id}" for issue in milestone.issues}
+        name: {issue.id: str(IssueRef(name, issue.id)) for issue in milestone.issues}
         for name, milestone in declared.milestones.items()
     }
     issues |= {plan.id: {issue.id: f"{plan.id}/{issue.id}" for issue in plan.draft.issues} for plan in plans}

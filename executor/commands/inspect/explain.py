@@ -13,6 +13,7 @@ from executor.commands.inspect.log import meant_issue
 from executor.config.project import compile_project, open_project
 from executor.errors import UsageError
 from executor.git.refs import Refs
+from executor.model.fingerprint import IssueRef
 from executor.state.decide import Act, Decision, Status
 from executor.status.reader import Observer, observe
 
@@ -79,7 +80,7 @@ def _not_reused(observer: Observer, ref: str) -> list[str]:
     from executor.git.history import trees_of
     from executor.sandbox.bubblewrap import find_sandbox
 
-    project, landing, milestone = observer.compiled.project, observer.facts(ref).landing, ref.partition("/")[0]
+    project, landing, milestone = observer.compiled.project, observer.facts(ref).landing, IssueRef.parse(ref).milestone
     tip = observer.views[milestone].tip
     tree = landing.tree if landing is not None else trees_of(project.repository, tip, 1)[tip][0]
     nodes = [node for node in observer.compiled.plan.nodes.values() if node.milestone == milestone]
@@ -101,7 +102,7 @@ def _selected(observer: Observer, ref: str) -> list[str]:
     from executor.state import segments
     from executor.state.events import Selected
 
-    milestone, _, issue = ref.partition("/")
+    milestone, issue = IssueRef.parse(ref)
     return [
         f"attempt {it.attempt}: {it.tests} of {it.of} tests of {it.check} were selected by {it.by}: {it.outcome}"
         for record in segments.read(observer.compiled.project.state(milestone))
@@ -116,7 +117,7 @@ def _proofs(observer: Observer, ref: str) -> list[ProofRow]:
     from executor.git.history import trees_of
 
     project, landing = observer.compiled.project, observer.facts(ref).landing
-    tip = observer.views[ref.partition("/")[0]].tip
+    tip = observer.views[IssueRef.parse(ref).milestone].tip
     trees = [trees_of(project.repository, tip, 1)[tip][0], *([landing.tree] if landing is not None else [])]
     verdicts = Verdicts(project.cache / "_verdicts")
     rows: list[ProofRow] = []
@@ -149,14 +150,14 @@ def _whose(row: ProofRow) -> str:
 
 def _removed(observer: Observer, name: str) -> Landing | None:
     """The landing of an issue that is no longer declared."""
-    milestone, _, issue = name.partition("/")
+    milestone, issue = IssueRef.parse(name)
     view = observer.views.get(milestone)
     return view.removed.get(issue) if view is not None else None
 
 
 def _print_removed(landing: Landing, *, as_json: bool) -> None:
     trailers = landing.trailers
-    ref = f"{trailers.milestone}/{trailers.issue}"
+    ref = str(IssueRef(trailers.milestone, trailers.issue))
     reason = f"landed as {landing.commit[:10]}, revision {trailers.revision}; it is no longer declared"
     hint = f'if it was renamed, write `was = ["{trailers.issue}"]` into the issue'
     if as_json:

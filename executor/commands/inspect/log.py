@@ -20,6 +20,7 @@ from executor.config.project import compile_project, open_project, unknown_miles
 from executor.engine.candidate import failure_report, success_lines
 from executor.errors import UsageError
 from executor.git.refs import ATTEMPTS, Refs
+from executor.model.fingerprint import IssueRef
 from executor.process.files import local_time, read_json, segments
 from executor.report.text import CheckRun, Session, attempt_lines
 from executor.state.decide import Status
@@ -101,7 +102,7 @@ class Log(Command):
         project = open_project()
         compiled = compile_project(project)
         ref = compiled.ref(arguments[0].removeprefix("issue:")) if arguments else meant_issue(compiled, "log")
-        milestone, _, issue = ref.partition("/")
+        milestone, issue = IssueRef.parse(ref)
         observer = observe(compiled, Refs(project.repository))
         state = observer.views[milestone].states.get(issue) or IssueState()
         attempts = [attempt for _, attempt in sorted(state.attempts.items())]
@@ -134,10 +135,10 @@ def meant_issue(compiled: Compiled, command: str) -> str:
     """
     refs = compiled.plan.nodes
     found = [
-        (record.at, f"{name}/{record.key}")
+        (record.at, str(IssueRef(name, record.key)))
         for name in compiled.loaded.milestones
         for record in read_events(compiled.project.state(name))
-        if f"{name}/{record.key}" in refs
+        if str(IssueRef(name, record.key)) in refs
     ]
     if not found:
         example = next(iter(compiled.plan.order), "m4/4.1")
@@ -208,7 +209,7 @@ def _readable(observer: Observer, ref: str, attempts: list[Attempt], shown: Atte
 
 
 def _attempt(observer: Observer, ref: str, shown: Attempt, folder: Path) -> list[str]:
-    milestone, _, issue = ref.partition("/")
+    milestone, issue = IssueRef.parse(ref)
     files, checks = _results(observer.compiled.project.state(milestone), issue, shown)
     sessions = _sessions(observer, ref, shown, folder)
     if checks and shown.kind == "checks" and not checks[-1].ok:
@@ -319,7 +320,7 @@ def stream(project: Project, wanted: Sequence[str], *, follow: bool) -> None:
         StateBrokenError: a journal is corrupt.
     """
     whole = {name for name in wanted if "/" not in name}
-    names = list(dict.fromkeys(name.partition("/")[0] for name in wanted))
+    names = list(dict.fromkeys(IssueRef.parse(name).milestone for name in wanted))
     for name in names:
         if not (project.milestones / f"{name}.toml").exists() and not segments(project.state(name)):
             raise UsageError(unknown_milestone(name, sorted(path.stem for path in project.milestones.glob("*.toml"))))
@@ -330,7 +331,7 @@ def stream(project: Project, wanted: Sequence[str], *, follow: bool) -> None:
         found = [(event, name) for name, tail in tails.items() for event in tail.read()]
         found.sort(key=lambda item: item[0].at)  # stable: one milestone's stay in their order
         for event, name in found:
-            if name in names and name not in whole and f"{name}/{event.key}" not in wanted:
+            if name in names and name not in whole and str(IssueRef(name, event.key)) not in wanted:
                 continue
             sys.stdout.write(json.dumps(event_value(name, event)) + "\n")
         sys.stdout.flush()

@@ -28,6 +28,7 @@ from executor.config.project import compile_project, obstacles_of, open_project
 from executor.errors import PersonNeededError
 from executor.git.history import trees_of
 from executor.git.refs import Refs
+from executor.model.fingerprint import IssueRef
 from executor.state import segments
 from executor.state.decide import Status
 from executor.status.estimate import selections
@@ -165,7 +166,7 @@ def _vacuous(observer: Observer, ref: str, verdicts: Verdicts, tree: str) -> lis
 def _expected(observer: Observer, issues: list[PlanIssue], name: str) -> Expected | None:
     """Forecast the rest of the milestone; None if nothing continues without a person."""
     ahead = [Ahead(item["ref"], item["size"], item["status"], tuple(item["needs"]), None) for item in issues]
-    sizes = {item["ref"].partition("/")[2]: item["size"] for item in issues}
+    sizes = {IssueRef.parse(item["ref"]).issue: item["size"] for item in issues}
     events = segments.read(observer.compiled.project.state(name))
     workers = observer.compiled.policy.limits.parallel
     end = expected_end(ahead, events, sizes, workers)
@@ -226,7 +227,7 @@ def _text(value: PlanReport) -> str:
         guess = " (a guess)" if expected["guess"] else ""
         text = f"takes about {ago(expected['seconds'])}{guess}, {expected['workers']} at a time"
         bounds = f"{text}\n{_range(expected)}{bounds}"
-    path = " -> ".join(ref.partition("/")[2] for ref in value["critical_path"])
+    path = " -> ".join(IssueRef.parse(ref).issue for ref in value["critical_path"])
     return (
         f"{value['milestone']}: {value['title']}\n"
         f"lands on {value['branch']}, starting from {value['from'][:10]} ({value['base']})\n"

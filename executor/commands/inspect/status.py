@@ -14,6 +14,7 @@ from executor.commands.base import JSON_OPTION, Command, Options, Output, print_
 from executor.commands.plain import ago
 from executor.config.project import open_project, unknown_milestone
 from executor.errors import UsageError
+from executor.model.fingerprint import IssueRef
 from executor.nightly.schedule import Nights
 from executor.process.files import LOCAL, local_time, utcnow
 from executor.process.locks import read_holder
@@ -96,7 +97,7 @@ def _refresh(names: list[str]) -> None:
 
 
 def _own(rows: list[IssueRow], milestone: str) -> list[IssueRow]:
-    return [row for row in rows if row["ref"].partition("/")[0] == milestone]
+    return [row for row in rows if IssueRef.parse(row["ref"]).milestone == milestone]
 
 
 def _json(item: MilestoneRow, rows: list[IssueRow]) -> StatusMilestone:
@@ -258,7 +259,7 @@ def _row(name: str, record: RunRecord) -> list[str]:
 
 def _left(name: str, record: RunRecord) -> str:
     """Return its issues in progress, and the next ones."""
-    flying = ", ".join(f"{name}/{issue}" for issue in record.in_flight)
+    flying = ", ".join(str(IssueRef(name, issue)) for issue in record.in_flight)
     following = ", ".join(record.following[:3]) + (" ..." if len(record.following) > 3 else "")  # noqa: PLR2004
     parts = [f"at work on {flying}" if flying else "", f"next {following}" if following else ""]
     return "; ".join(part for part in parts if part)

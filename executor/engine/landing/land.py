@@ -27,7 +27,7 @@ from executor.errors import ExecutorError
 from executor.git.diff import parse_diff
 from executor.git.refs import Move, attempt_ref
 from executor.git.trailers import Landing, Trailers, one_line, parse_trailers
-from executor.model.fingerprint import cleared
+from executor.model.fingerprint import IssueRef, cleared
 from executor.model.paths import matches
 from executor.state.events import LandingIntended, Regenerated, Stopped
 
@@ -381,7 +381,7 @@ class Lander:
         issue, paths = self._issue.declared, clash.paths
         names = ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")  # noqa: PLR2004
         others = {
-            f"{self._run.name}/{other}": landing
+            str(IssueRef(self._run.name, other)): landing
             for other, landing in self._run.view.landings.items()
             if other != issue.id and self._lands_after(landing, attempt) and self._touches(landing, paths)
         }

@@ -37,6 +37,7 @@ from executor.errors import InterruptedRunError
 from executor.git.diff import parse_diff
 from executor.git.refs import Move, attempt_ref
 from executor.git.trailers import Landing
+from executor.model.fingerprint import IssueRef
 from executor.model.paths import matches
 from executor.state.events import Collision, LandingIntended
 from executor.state.model import AttemptState
@@ -69,7 +70,7 @@ class Collisions:
 
     def counts(self) -> dict[str, int]:
         """Return how many unlanded issues each issue conflicts with."""
-        landed = {f"{self.run.name}/{issue}" for issue in list(self.run.view.landings)}
+        landed = {str(IssueRef(self.run.name, issue)) for issue in list(self.run.view.landings)}
         return Counter(ref for pair in list(self.found) if not pair & landed for ref in pair)
 
     def beside(self, ref: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -101,11 +102,11 @@ class Collisions:
         merged = self.run.store.merge(one.commit, other.commit)
         if merged.conflicts and not self.run.merger.rules_for(merged.conflicts):
             self.found[pair] = merged.conflicts
-            self.run.record(Collision(other=other.ref, paths=merged.conflicts[:100]), one.ref.partition("/")[2])
+            self.run.record(Collision(other=other.ref, paths=merged.conflicts[:100]), IssueRef.parse(one.ref).issue)
 
     def _snapshot(self, ref: str) -> _Changed | None:
         """Return what an agent has changed so far; None if it does not work or its tree cannot be read now."""
-        run, (milestone, _, issue) = self.run, ref.partition("/")
+        run, (milestone, issue) = self.run, IssueRef.parse(ref)
         state = run.view.states.get(issue) if milestone == run.name else None
         attempt = state.attempts.get(state.last()) if state is not None else None
         if attempt is None or attempt.state is not AttemptState.STARTED:
