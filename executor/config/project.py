@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from executor.errors import DeclarationError, Fault, RepositoryError, StateBrokenError, UsageError
 from executor.git.command import Repository, find_repository
 from executor.model.fingerprint import IssueRef
-from executor.process.files import files_in
+from executor.process.files import content_of, files_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -334,18 +334,11 @@ def _unconnected(root: Path) -> list[Obstacle]:
     from executor.git.checkout import Obstacle
 
     dodo = root / "dodo.py"
-    configured = any(b"dodoFile" in _bytes(root / name) for name in ("doit.cfg", "pyproject.toml"))
-    if configured or not dodo.is_file() or b"executor" in _bytes(dodo):
+    configured = any(b"dodoFile" in content_of(root / name) for name in ("doit.cfg", "pyproject.toml"))
+    if configured or not dodo.is_file() or b"executor" in content_of(dodo):
         return []
     line = "from executor.tasks import DOIT_CONFIG, task_milestones"
     return [Obstacle("dodo-unconnected", f"{dodo.name} has no tasks of milestones", f"add to it: {line}")]
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
 
 
 def base_names(milestone: Milestone) -> list[str]:

@@ -94,6 +94,8 @@ def find_obstacle(issue: IssueRun, decision: Decision) -> Obstacle | None:
     if already is not None:
         return Obstacle(already.reason, already)
     tip = issue.run.ensure_branch()
+    if not issue.proofs.items:
+        return None
     branch = issue.run.milestone.branch
     accepted = issue.facts.landing is None and not issue.run.sandboxing.lacking()
     for result in issue.base_check.results(issue.session.store.tree_of(tip), accepted=accepted):

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
 
 from executor.errors import Fault
+from executor.model.agent_profile import regex
 from executor.model.hints import Known, found, quoted
 from executor.model.validation import model_faults
 
@@ -48,14 +49,6 @@ def _file(value: str) -> str:
     return value
 
 
-def _pattern(value: str) -> str:
-    try:
-        re.compile(value)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"expected a regular expression, found {quoted(value)}: {error}") from error
-    return value
-
-
 File = Annotated[str, AfterValidator(_file)]
 _Percent = Annotated[StrictInt, Field(ge=0, le=100)]
 
@@ -79,7 +72,7 @@ class Criterion(_Rule):
     file: File
     keys: tuple[str, ...] = ()
     sections: tuple[str, ...] = ()
-    contains: Annotated[str, AfterValidator(_pattern)] | None = None
+    contains: Annotated[str, AfterValidator(regex)] | None = None
     covers: Literal["acceptance"] | None = None
     weight: Annotated[StrictInt, Field(ge=1, le=1000)] = 1
 

@@ -36,6 +36,7 @@ __all__ = [
     "QUESTION_FILE",
     "EncodingError",
     "clock_after",
+    "content_of",
     "decoded",
     "files_in",
     "fsync_dir",
@@ -194,6 +195,14 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
+
+
+def content_of(path: Path) -> bytes:
+    """Return the content of a file; empty if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def utcnow() -> datetime:

@@ -15,7 +15,7 @@ from executor.git.trailers import one_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["Entry", "filled"]
+__all__ = ["Entry", "filled", "inline"]
 
 _KINDS = (
     ("done", re.compile(r"^completed? issues?\b", re.IGNORECASE)),
@@ -150,7 +150,7 @@ def _completed(entries: Sequence[Entry]) -> list[str]:
     for item in entries:
         done = item.status == "landed"
         link = f" — {_link(item)}" if done and item.pull else ""
-        found.append(f"* [{'x' if done else ' '}] {item.name} — {_said(item.title)}{' ✅ Done' if done else ''}{link}")
+        found.append(f"* [{'x' if done else ' '}] {item.name} — {inline(item.title)}{' ✅ Done' if done else ''}{link}")
     return found
 
 
@@ -159,9 +159,9 @@ def _pulls(entries: Sequence[Entry]) -> list[str]:
     for item in entries:
         if item.pull and item.status in {"open", "review", "failed", "skipped", "pending", "running", "stale"}:
             found += [
-                f"* {_link(item)} — {_said(item.title)} ({item.name})",
-                f"  - Status: {_said(item.checks)}",
-                f"  - Code Review: {_said(item.review)}",
+                f"* {_link(item)} — {inline(item.title)} ({item.name})",
+                f"  - Status: {inline(item.checks)}",
+                f"  - Code Review: {inline(item.review)}",
                 f"  - Created: {item.created or 'unknown'}",
             ]
     return found
@@ -172,11 +172,11 @@ def _blocked(entries: Sequence[Entry]) -> list[str]:
     for item in entries:
         if item.status not in {"review", "failed"}:
             continue
-        found += [f"* **{item.name}** (plan {item.id}) — {_said(item.title)}", f"  - Reason: {_said(item.reason)}"]
+        found += [f"* **{item.name}** (plan {item.id}) — {inline(item.title)}", f"  - Reason: {inline(item.reason)}"]
         if item.findings:
             found.append("  - Findings:")
-            found += [f"    {place}. {_said(line)}" for place, line in enumerate(item.findings[:20], 1)]
-        found += [f"  - Needs: {_said(item.needs)}"] if item.needs else []
+            found += [f"    {place}. {inline(line)}" for place, line in enumerate(item.findings[:20], 1)]
+        found += [f"  - Needs: {inline(item.needs)}"] if item.needs else []
         found += [f"  - PR: {_link(item)}"] if item.pull else []
         found += [f"  - Blocked Date: {item.blocked}"] if item.blocked else []
     return found
@@ -184,7 +184,7 @@ def _blocked(entries: Sequence[Entry]) -> list[str]:
 
 def _skipped(entries: Sequence[Entry]) -> list[str]:
     return [
-        f"* {item.name} — {_said(item.title)} — Skipped: {_said(item.reason)}"
+        f"* {item.name} — {inline(item.title)} — Skipped: {inline(item.reason)}"
         for item in entries
         if item.status == "skipped"
     ]
@@ -197,7 +197,7 @@ def _now(entries: Sequence[Entry]) -> list[str]:
     current = next((item for item in open_ones if item.at_work), None) or next(iter([*going, *open_ones]), None)
     waiting = [item.name for item in open_ones if item.status in {"review", "failed"}]
     return [
-        f"* **Phase:** {_said(current.phase) or 'none' if current else 'Complete'}",
+        f"* **Phase:** {inline(current.phase) or 'none' if current else 'Complete'}",
         f"* **Current Issue:** {current.name if current else 'None'}",
         f"* **Blockers:** {', '.join(waiting) or 'None'}",
     ]
@@ -216,7 +216,7 @@ def _link(item: Entry) -> str:
     return f"[PR #{item.pull}]({item.url})" if item.url else f"PR #{item.pull}"
 
 
-def _said(text: str) -> str:
+def inline(text: str) -> str:
     """Format others' text as one line of Markdown, without marks of ours and without mentions."""
     plain = one_line(text).replace("<!--", "< !--").replace("-->", "-- >")
     return re.sub(r"@(?=[A-Za-z0-9])", "@\u200b", plain)

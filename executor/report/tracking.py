@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -19,11 +18,10 @@ from typing import TYPE_CHECKING
 from executor.config.load_milestones import spec_text
 from executor.errors import ExecutorError, UsageError
 from executor.git.remote import push_files
-from executor.git.trailers import one_line
 from executor.model.fingerprint import IssueRef
 from executor.process.files import write_over
 from executor.report.exports import as_github, as_json, as_rows
-from executor.report.plan_section import Entry, filled
+from executor.report.plan_section import Entry, filled, inline
 from executor.report.snapshot import standing_of
 from executor.state import segments
 from executor.status.summary_cache import pull_of
@@ -96,7 +94,7 @@ class Tracked:
     def name(self) -> str:
         """Return its display name: number if it has one, id, title."""
         number = f"#{self.issue.number} " if self.issue.number is not None else ""
-        return f"{number}{self.issue.id} - {_said(self.issue.title)}"
+        return f"{number}{self.issue.id} - {inline(self.issue.title)}"
 
 
 def as_markdown(milestone: Milestone, status: str, issues: Sequence[Tracked], updated: str) -> str:
@@ -112,29 +110,29 @@ def as_markdown(milestone: Milestone, status: str, issues: Sequence[Tracked], up
     current = next((item for item in issues if item.status in {"running", "open", "pending", "stale"}), None)
     waiting = [item for item in issues if item.status in {"review", "failed"}]
     parts = [
-        f"## Tracking: {milestone.id} - {_said(milestone.title)}",
-        f"**Status:** {_said(status)}; {len(landed)} of {len(issues)} landed",
+        f"## Tracking: {milestone.id} - {inline(milestone.title)}",
+        f"**Status:** {inline(status)}; {len(landed)} of {len(issues)} landed",
         "### Completed issues",
         _list(f"[{'x' if item in landed else ' '}] {item.name}{_where(item)}" for item in issues),
         "### Open pull requests",
         _list(
-            f"{_said(item.pull)} {item.name}: {_said(item.checks or item.reason)}"
+            f"{inline(item.pull)} {item.name}: {inline(item.checks or item.reason)}"
             for item in issues
             if item.pull and item.checks.partition(";")[0] in {"open", "draft"}
         ),
         "### Blocked / needs review",
         _list(_finding(item) for item in waiting),
         "### Skipped issues",
-        _list(f"{item.name}: skipped: {_said(item.reason)}" for item in issues if item.status == "skipped"),
+        _list(f"{item.name}: skipped: {inline(item.reason)}" for item in issues if item.status == "skipped"),
         "### Current phase",
         _list(
             [
-                f"**Phase:** {_said((current.issue.phase if current else '') or 'none')}",
+                f"**Phase:** {inline((current.issue.phase if current else '') or 'none')}",
                 f"**Current issue:** {current.name if current else 'none'}",
                 f"**Blockers:** {', '.join(item.issue.id for item in waiting) or 'none'}",
             ]
         ),
-        f"**Last updated:** {_said(updated) or 'never'}",
+        f"**Last updated:** {inline(updated) or 'never'}",
     ]
     begin, end = _marks(milestone.id)
     return "\n".join([begin, "\n\n".join(parts), end]) + "\n"
@@ -170,19 +168,13 @@ def _list(lines: Iterable[str]) -> str:
 
 
 def _where(item: Tracked) -> str:
-    return f" ({_said(item.pull) + ', ' if item.pull else ''}{item.commit[:10]})" if item.status == "landed" else ""
+    return f" ({inline(item.pull) + ', ' if item.pull else ''}{item.commit[:10]})" if item.status == "landed" else ""
 
 
 def _finding(item: Tracked) -> str:
-    lines = [f"**{item.name}**: {_said(item.reason)}" + (f"; needs: {_said(item.needs)}" if item.needs else "")]
-    lines += [f"  {place}. {_said(line)}" for place, line in enumerate(item.findings[:20], 1)]
+    lines = [f"**{item.name}**: {inline(item.reason)}" + (f"; needs: {inline(item.needs)}" if item.needs else "")]
+    lines += [f"  {place}. {inline(line)}" for place, line in enumerate(item.findings[:20], 1)]
     return "\n".join(lines)
-
-
-def _said(text: str) -> str:
-    """Format others' text as one line of Markdown, without marks of ours and without mentions."""
-    plain = one_line(text).replace("<!--", "< !--").replace("-->", "-- >")
-    return re.sub(r"@(?=[A-Za-z0-9])", "@\u200b", plain)
 
 
 def exported(observer: Observer, milestone: str, form: str) -> str:

@@ -18,7 +18,7 @@ from executor.errors import DeclarationError, Fault, UsageError
 from executor.git.refs import Refs
 from executor.git.trailers import Released
 from executor.model.fingerprint import IssueRef
-from executor.process.files import files_in, is_locked
+from executor.process.files import content_of, files_in, is_locked
 from executor.status.milestone_status import MilestoneFacts, Pause, standing
 
 if TYPE_CHECKING:
@@ -361,17 +361,10 @@ def _inputs_key(project: Project, watch: list[str], tools: list[str], ids: list[
     for name in ids:
         hasher.update(journal_stamp(project.state(name)).encode())
     hasher.update("\0".join(f"{tool}={_tool_stat(tool)}" for tool in tools).encode())
-    hasher.update(_bytes(project.cache / "_asked.json"))
+    hasher.update(content_of(project.cache / "_asked.json"))
     hasher.update(_package_stamp().encode())
     hasher.update(Refs(project.repository).stamp(refs))
     return hasher.hexdigest()
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
 
 
 def _stats(root: str, watch: list[str]) -> Iterable[bytes]:
