@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import IO
 
-__all__ = ["BEAT", "CONNECTION", "Line", "LineLostError", "command", "main"]
+__all__ = ["BEAT", "CONNECTION", "Line", "LineLostError", "asked", "command", "main"]
 
 CONNECTION = 2
 """Protocol number of the connection. With 1, the order ends with the end of file, and nobody sends heartbeats."""
@@ -197,9 +197,44 @@ def _code(status: int) -> int:
 
 
 def command(given: str, answer: str, beat: float, patience: float, words: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the command of a connection: files of the order and of the answer, seconds, the prefix with the worker."""
+    """Return the command of a connection: files of the order and of the answer, seconds, the prefix with the worker.
+
+    Everything that a connection starts ends with it. So it may use a master of ssh, but must not become one for other
+    connections, which would end, too.
+    """
+    if os.path.basename(words[0]) == "ssh":  # noqa: PTH119 - pathlib costs more than all other imports
+        words = (words[0], "-oControlMaster=no", *words[1:])
     itself = (sys.executable, "-I", "-S", "-B", "-X", "utf8", __file__)
     return (*itself, given, answer, str(beat), str(patience), *words)
+
+
+def asked(words: tuple[str, ...], question: bytes, seconds: float, env: dict[str, str]) -> tuple[bytes, str]:
+    """Ask the worker behind a prefix a question; returns its standard output, and its standard error.
+
+    It uses files, because a process that the prefix leaves in the background would hold pipes open.
+
+    Raises:
+        TimeoutError: there is no answer within these seconds.
+    """
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="ask-") as folder, tempfile.TemporaryFile() as said:
+        given, answer = f"{folder}/question", f"{folder}/answer"
+        with open(given, "wb") as file:  # noqa: PTH123 - as above
+            file.write(question)
+        argv = command(given, answer, seconds, seconds, words)
+        with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=env) as process:
+            try:
+                process.wait(seconds)
+            except BaseException as error:
+                process.terminate()
+                if isinstance(error, subprocess.TimeoutExpired):
+                    raise TimeoutError(f"no answer within {seconds:g} s") from error
+                raise
+        said.seek(0)
+        with suppress(FileNotFoundError), open(answer, "rb") as file:  # noqa: PTH123 - as above
+            return file.read(), said.read().decode("utf-8", "replace")
+        return b"", said.read().decode("utf-8", "replace")
 
 
 def main(words: list[str]) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import subprocess
 import threading
 import time
 from dataclasses import asdict, replace
@@ -293,17 +292,10 @@ def ask(runner: Runner, argv: tuple[str, ...], *, python: bool = False) -> dict[
         return ask_dask(runner)
     header = json.dumps({"protocol": CONNECTION, "describe": argv, "python": python}).encode() + b"\n"
     try:
-        done = subprocess.run(
-            [*runner.prefix, *runner.worker],
-            input=header,
-            capture_output=True,
-            check=False,
-            timeout=runner.connect_s,
-            env=_environment(),
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+        output, said = line.asked((*runner.prefix, *runner.worker), header, runner.connect_s, _environment())
+    except OSError as error:
         raise ProtocolError(f"{runner.name} does not answer: {error}") from error
-    return worker_header(done.stdout, done.stderr.decode("utf-8", "replace"), runner.name)
+    return worker_header(output, said, runner.name)
 
 
 def tried(runner: Runner, repository: Repository, remote: str | None, *, asks: bool) -> tuple[str, str]:

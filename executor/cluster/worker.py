@@ -65,7 +65,13 @@ def serve(given: IO[bytes], answer: IO[bytes]) -> int:
         )
     line = Line(given.fileno(), answer.fileno())
     try:
-        header = json.loads(line.readline(_HEADER))
+        first = line.readline(_HEADER)
+        if not first:
+            raise UsageError(
+                "expected a work order on standard input, found nothing: the prefix does not pass it on "
+                "(docker run and kubectl exec need -i, ssh must not have -n)"
+            )
+        header = json.loads(first)
         number = header["protocol"]
         if number not in {PROTOCOL, CONNECTION}:
             raise ProtocolError(f"protocol {number}, expected {CONNECTION}; use one version on all hosts")
@@ -130,7 +136,7 @@ def answer_in(path: Path, said: str) -> dict[str, object]:
 
 def _instead(lines: Sequence[bytes], said: str) -> str:
     """Return what came instead of an answer."""
-    wrong = (said.strip().splitlines() or [""])[-1]
+    wrong = "; ".join([text.strip() for text in said.splitlines() if text.strip()][-2:])
     others = [text.decode("utf-8", "replace") for text in lines if text not in {b"", BEAT}]
     if any(_ECHO.match(text) for text in others):
         return "it repeats the order, so there is a terminal: use a prefix without one (no -t)"

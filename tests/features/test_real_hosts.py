@@ -9,12 +9,13 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.features.test_hosts import SLEEPS, alive, declared, until
+from tests.features.test_hosts import SLEEPS, alive, declared, tree_of, until
 from tests.support import CHECKOUT, Repo, issue
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ MpiDefault=none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 ReturnToService=2
+InactiveLimit=20
 SlurmdParameters=config_overrides
 NodeName={host} NodeAddr=127.0.0.1 CPUs=8 State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES State=UP
@@ -156,6 +158,38 @@ def box(request: pytest.FixtureRequest) -> list[str]:
     return list(request.getfixturevalue({"ssh": "sshd", "slurm": "slurm"}[request.param]))
 
 
+def killed(repo: Repo, milestone: str, pid: Path, box: list[str], *, at_once: bool) -> None:
+    """Kill a run while its command sleeps on the host; nothing of it may be left there.
+
+    Args:
+        at_once: kill all processes of the run together, so that nobody says farewell to the host.
+    """
+    process = repo.start(f"milestone:{milestone}")
+    try:
+        assert until(pid.exists)
+        if at_once:
+            everything = tree_of(process.pid)
+            for number in (signal.SIGSTOP, signal.SIGKILL):
+                for one in everything:
+                    with suppress(ProcessLookupError):
+                        os.kill(one, number)
+        process.kill()
+        process.wait(30)
+        assert until(lambda: not alive(int(pid.read_text())))
+        assert until(lambda: not jobs(box))
+    finally:
+        process.kill()
+        process.communicate()
+    pid.unlink()
+
+
+def jobs(box: list[str]) -> str:
+    """Return the jobs of a Slurm; an sshd has none."""
+    if box[0] == "ssh":
+        return ""
+    return subprocess.run([*box[:2], "squeue", "-h"], capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.long
 def test_a_check_runs_on_a_real_host_and_ends_with_the_run(repo: Repo, tmp_path: Path, box: list[str]) -> None:
     seen, pid = tmp_path / "seen", tmp_path / "pid"
@@ -166,17 +200,10 @@ def test_a_check_runs_on_a_real_host_and_ends_with_the_run(repo: Repo, tmp_path:
     words = set(seen.read_text().split())
     assert words == {"of-sshd"} or (box[0] != "ssh" and words and all(map(str.isdigit, words)))
     assert "runner box" in {item["subject"] for item in repo.doit("doctor", "--json").json if item["kind"] == "ok"}
-    declared(repo, box, SLEEPS.replace("PID", str(pid)))
-    repo.milestone("m2", issue("b", "echo b > b"))
-    process = repo.start("milestone:m2")
-    try:
-        assert until(pid.exists)
-        process.send_signal(signal.SIGKILL)
-        process.wait(30)
-        assert until(lambda: not alive(int(pid.read_text())))
-    finally:
-        process.kill()
-        process.communicate()
+    for milestone, times in {"m2": {}, "m3": {"beat_s": 1.0, "patience_s": 10.0}}.items():
+        declared(repo, box, SLEEPS.replace("PID", str(pid)), **times)
+        repo.milestone(milestone, issue("b", "echo b > b"))
+        killed(repo, milestone, pid, box, at_once=bool(times))
 
 
 @pytest.mark.long
@@ -184,18 +211,15 @@ def test_an_agent_works_on_a_real_host_and_ends_with_the_run(repo: Repo, tmp_pat
     pid = tmp_path / "pid"
     secret = "HOST_SECRET" if box[0] == "ssh" else "SLURM_JOB_ID"
     declared(repo, box, 'run = "true"', env=[secret])
-    repo.write("rules/routes.toml", '[route.default]\nagent = ["script"]\nrunner = "big"\n')
+    routes = '[route.default]\nagent = ["script"]\nrunner = "big"\n'
+    repo.write("rules/routes.toml", routes)
     repo.milestone("m1", issue("a", f'test -n "${secret}" && echo a > a && rm -f .gitignore'))
     repo.doit("milestone:m1").check()
     assert repo.landed("milestone/m1-test-m1") == ["a@1"]
     assert repo.git("show", "milestone/m1-test-m1:a") == "a"
-    repo.milestone("m2", issue("b", SLEEPS.removeprefix("run = '''").removesuffix("'''").replace("PID", str(pid))))
-    process = repo.start("milestone:m2")
-    try:
-        assert until(pid.exists)
-        process.send_signal(signal.SIGKILL)
-        process.wait(30)
-        assert until(lambda: not alive(int(pid.read_text())))
-    finally:
-        process.kill()
-        process.communicate()
+    sleeps = SLEEPS.removeprefix("run = '''").removesuffix("'''").replace("PID", str(pid))
+    for milestone, times in {"m2": {}, "m3": {"beat_s": 1.0, "patience_s": 10.0}}.items():
+        declared(repo, box, 'run = "true"', **times)
+        repo.write("rules/routes.toml", routes)
+        repo.milestone(milestone, issue("b", sleeps))
+        killed(repo, milestone, pid, box, at_once=bool(times))
