@@ -135,7 +135,8 @@ class DaskStarter:
         self._runner, self._remote = runner, without_password(remote)
         self._wanted: dict[str, float] = {}
         self._checks: dict[str, Order] = {}
-        self._hosts: dict[tuple[str, ...], dict[str, Mapping[str, str]]] = {}
+        self.hosts: dict[tuple[str, ...], dict[str, Mapping[str, str]]] = {}
+        """Conditions of the hosts, by command and by the address of the worker."""
         self._asked: dict[str, Asked] = {}
         self._lock = threading.Lock()
         self._over, self._wake = threading.Event(), threading.Event()
@@ -232,7 +233,7 @@ class DaskStarter:
             return workers, self._runner.resources
         resources = self._runner.check_resources
         fit = {word: has for word, has in workers.items() if not lacking({word: has}, resources)}
-        known = self._hosts.setdefault(check.asks, {})
+        known = self.hosts.setdefault(check.asks, {})
         if new := fit.keys() - known.keys():
             said = _described(link, self._runner, new, check.asks, python="python" in check.conditions)
             known |= {word: _conditions(facts) for word, facts in said.items() if isinstance(facts, dict)}
@@ -252,7 +253,7 @@ class DaskStarter:
             done = future.result(timeout=_LOOK_S)
             if done.returncode:
                 if order in self._checks:  # its tools may have been replaced since they were asked for
-                    self._hosts.pop(self._checks[order].asks, None)
+                    self.hosts.pop(self._checks[order].asks, None)
                 said = done.stdout.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
                 text = f"the worker for {order} ended with code {done.returncode}: {said[-1][:_SHORT]}"
         elif future.status == "error":
@@ -275,8 +276,9 @@ def ask_dask(runner: Runner) -> dict[str, object]:
     """
     link = _linked(runner)
     try:
-        able, output = _answering(link, runner, runner.resources, (), python=False)[0]
-        many = f"{output.get('host')} and {able - 1} more" if able > 1 else output.get("host")
+        found = _answering(link, runner, runner.resources, (), python=False)
+        output = next(iter(found.values()))
+        many = f"{output.get('host')} and {len(found) - 1} more" if len(found) > 1 else output.get("host")
         return {**output, "host": many}
     finally:
         _unlinked(link)
@@ -291,7 +293,8 @@ def conditions_on(runner: Runner, argv: tuple[str, ...], *, python: bool) -> lis
     link = _linked(runner)
     try:
         found = _answering(link, runner, runner.check_resources, argv, python=python)
-        return [Result("-", 1, "", str(it.get("host")), "exited", conditions=_conditions(it)) for _, it in found]
+        told = ((word, str(facts.get("host")), _conditions(facts)) for word, facts in found.items())
+        return [Result("-", 1, word, host, "exited", conditions=conditions) for word, host, conditions in told]
     finally:
         _unlinked(link)
 
@@ -303,18 +306,14 @@ def _conditions(facts: Mapping[str, object]) -> dict[str, str]:
 
 def _answering(
     link: _Link, runner: Runner, resources: Mapping[str, float], argv: tuple[str, ...], *, python: bool
-) -> list[tuple[int, dict[str, object]]]:
-    """Return what the hosts with these resources say, each with the number of such workers.
-
-    Raises:
-        ProtocolError: none of them answers as a worker.
-    """
+) -> dict[str, dict[str, object]]:
+    """Return what the hosts with these resources say, by the address of their worker; raises if none answers."""
     workers = _scheduler(link.client).workers
     if problem := lacking(workers, resources):
         raise ProtocolError(f"{runner.address}: {problem}")
     able = [word for word, has in workers.items() if not lacking({word: has}, resources)]
     said = _described(link, runner, able, argv, python=python)
-    if found := [(len(able), facts) for facts in said.values() if isinstance(facts, dict)]:
+    if found := {word: facts for word, facts in said.items() if isinstance(facts, dict)}:
         return found
     raise ProtocolError(f"{runner.address}: {next(map(str, said.values()), 'no worker answers')}")
 

@@ -54,7 +54,7 @@ __all__ = [
 
 _WHO = Identity("make-for-milestones", "orders@localhost")
 _KEY = 20
-_NOTE_S = 10.0
+_SOON_S, _NOTE_S = 0.5, 10.0
 """Seconds without an answer after which a person is told what is waited for."""
 _SENDS = 3
 _MOST_FENCES = 5
@@ -195,10 +195,7 @@ class Desk:
         """Withdraw an order that nobody will claim or end; returns the silence at which its conditions were asked for.
 
         A check that waits may do so for the places of checks that a killed run has left. Those go, once for each run.
-
-        Raises:
-            HostError: nobody has claimed it for too long, or a check ends whatever worker begins it.
-            OrphanError: no host has the conditions of a check any more.
+        The order goes if nobody claims it for too long, no host has its conditions, or it ends whatever worker begins.
         """
         if order.asks and silent > _STRAY_BEATS * self._runner.beat_s and not self._strays_gone:
             self._strays_gone = True
@@ -237,11 +234,10 @@ class Desk:
             self._context.tell("warning", self._context.name, f"runner {self._runner.name}: {self._reported}")
 
     def _unclaimed(self, order: Order, silent: float) -> str:
+        why = f"start one: {self._advice()}"
         if self._starter is not None:
             why = self._starter.trouble or f"{self._runner.address} starts none, for whatever reason"
-            return f"no worker has claimed {order.id} within {silent:.0f} s: {why}"
-        asked = f" with the labels {', '.join(order.labels)}" if order.labels else ""
-        return f"no worker{asked} has claimed {order.id} within {silent:.0f} s; start one: {self._advice()}"
+        return f"no worker has claimed {order.id} within {silent:.0f} s: {why}"
 
     def _sent(self, order: Order) -> None:
         """Publish an order, as soon as the remote can be reached."""
@@ -274,6 +270,7 @@ class Desk:
             self._exchange.cancel(order.id)
             self._exchange.remove([order.id])
         self._exchange.publish([order])
+        self._start_worker(order, None, 0.0)
 
     def _look(self, *, fresh: bool = False) -> Board:
         with self._lock:
@@ -299,7 +296,7 @@ class Desk:
                 told = True
                 text = f"no worker of {self._runner.name} has answered yet; start one: {self._advice()}"
                 self._context.tell("wait", self._context.name, text)
-            if self._context.stopping.wait(self._runner.poll_s):
+            if self._context.stopping.wait(min(self._runner.poll_s, _SOON_S) if not told else self._runner.poll_s):
                 raise InterruptedRunError(f"the question to {self._runner.name} was interrupted", 130)
             return silent < self._runner.claim_s
 
@@ -307,6 +304,8 @@ class Desk:
         if not found:
             silent = time.monotonic() - since
             raise HostError(f"no worker has answered within {silent:.0f} s; start one: {self._advice()}", away=True)
+        if self._starter is not None:
+            self._starter.hosts[argv] = {answer.worker: answer.conditions for answer in found}
         return chosen(found)
 
     def _answers(self, argv: tuple[str, ...], *, python: bool, waits: Callable[[], bool]) -> list[Result]:
