@@ -436,3 +436,26 @@ def test_a_remote_that_is_away_for_a_time_loses_no_result_and_a_refused_one_is_n
     assert "does not take the result" in out
     assert [item["failure"] for item in far.events("attempt-failed", "m2/b")] == ["host"]
     assert far.refs() == []
+
+
+@pytest.mark.long
+def test_an_order_waits_for_a_remote_that_is_out_of_reach_when_it_is_published(
+    far: Far, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    off, ssh = far.folder / "off", far.folder / "ssh"
+    refused = f'[ -e {off} ] && {{ echo "Connection refused" >&2; exit 255; }}'
+    ssh.write_text(f'#!/bin/sh\n{refused}\nshift $(($# - 1)); exec sh -c "$1"\n')
+    ssh.chmod(0o755)
+    monkeypatch.setenv("GIT_SSH_COMMAND", str(ssh))
+    far.repo.git("remote", "set-url", "origin", f"ssh://box{far.remote}")
+    far.repo.milestone("m1", issue("a", "echo a > a"))
+    off.touch()
+    with far.worker("box"):
+        run = far.repo.start("milestone:m1")
+        assert run.stdout is not None
+        assert any("m1/a/1 waits for far" in line for line in iter(run.stdout.readline, ""))
+        off.unlink()
+        out, _ = run.communicate(timeout=120)
+        assert run.returncode == 0, out
+    assert [item["attempt"] for item in far.events("attempt-started")] == [1]
+    assert far.refs() == []
