@@ -25,13 +25,13 @@ from tests.cluster.hosts import PACE, Farm
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from tests.cluster.hosts import Host
 
-__all__ = ["Call", "Campaign", "Report"]
+__all__ = ["PUSH_S", "Call", "Campaign", "Report", "fate"]
 
-_PUSH_S = 10.0
+PUSH_S = 10.0
 """Seconds after the end of an agent in which its worker makes a commit of what it left, on a busy machine."""
 
 
@@ -117,6 +117,25 @@ class Report:
             *(f"BROKEN: {text}" for text in self.broken),
         ]
         return "\n".join(lines)
+
+
+def fate(
+    call: Call, used: set[str], kept: set[str], killed: Mapping[int, float], froze: Sequence[tuple[int, float, float]]
+) -> str:
+    """Return what became of the result of an agent that ended: used, kept, died, or lost. Pure.
+
+    Args:
+        call: the call of the agent.
+        used, kept: results that landed, and that are kept.
+        killed: workers that were killed, and when.
+        froze: workers that were frozen, from when to when.
+    """
+    if call.token in used | kept:
+        return "used" if call.token in used else "kept"
+    last = call.end + PUSH_S
+    for pid, start, end in sorted(froze, key=lambda item: item[1]):
+        last = max(last, end + PUSH_S) if pid in call.above and start <= last and end >= call.end else last
+    return "died" if any(call.start <= killed.get(pid, 0.0) <= last for pid in call.above) else "lost"
 
 
 class Campaign:
@@ -513,27 +532,17 @@ class Campaign:
         report.refs_left = farm.refs()
         calls = self.calls()
         finished = [call for call in calls if call.end]
-        used = self._tokens_landed()
-        kept = self._tokens_kept() - used
+        used, kept = self._tokens_landed(), self._tokens_kept()
         report.calls, report.finished = len(calls), len(finished)
-        report.used = sum(call.token in used for call in finished)
-        report.kept = sum(call.token in kept for call in finished)
         names = [call.issue for call in finished]
         report.paid_twice = sorted({name for name in names if names.count(name) > 1})
-        for call in finished:
-            if call.token in used | kept:
-                continue
-            if self._died(call):
-                report.died += 1
-            else:
-                report.lost.append(f"{call.issue} {call.token} on {call.host} {call.start:.1f}-{call.end:.1f}")
-
-    def _died(self, call: Call) -> bool:
-        """Return whether the worker of a call was killed before it could push or keep the result."""
-        last = call.end + _PUSH_S
-        for pid, start, end in self._froze:
-            last = end + _PUSH_S if pid in call.above and call.start <= start <= last else last
-        return any(call.start <= self._killed.get(pid, 0.0) <= last for pid in call.above)
+        fates = [fate(call, used, kept, self._killed, self._froze) for call in finished]
+        report.used, report.kept, report.died = (fates.count(word) for word in ("used", "kept", "died"))
+        report.lost = [
+            f"{call.issue} {call.token} on {call.host} {call.start:.1f}-{call.end:.1f}"
+            for call, word in zip(finished, fates, strict=True)
+            if word == "lost"
+        ]
 
     def _tokens_landed(self) -> set[str]:
         branch = self.farm.branch()

@@ -6,11 +6,11 @@ import json
 import signal
 import time
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cluster.faults import Campaign
+from tests.cluster.faults import PUSH_S, Call, Campaign, Report, fate
 from tests.cluster.hosts import Farm
 
 if TYPE_CHECKING:
@@ -34,6 +34,51 @@ def farm(tmp_path: Path) -> Iterator[Farm]:
     made = Farm(tmp_path, {"i1": inf, "i2": inf, "i3": 0.0}, rules=QUICK, hosts="ab")
     yield made
     made.stop()
+
+
+CALL = Call("i1", "token", "a", 100.0, frozenset({7, 8}), 110.0)
+LATE = 110.0 + PUSH_S
+
+
+@pytest.mark.parametrize(
+    ("killed", "froze", "expected"),
+    [
+        ({}, [], "lost"),
+        ({9: 105.0}, [], "lost"),  # another worker
+        ({8: 99.0}, [], "lost"),  # before the agent began
+        ({8: 105.0}, [], "died"),
+        ({8: LATE + 1}, [], "lost"),  # it lived for long enough to push the result
+        ({8: LATE + 1}, [(8, 108.0, 115.0)], "died"),
+        ({8: LATE + 1}, [(8, 101.0, 109.0)], "lost"),  # it was awake again before the agent ended
+        ({8: LATE + 1}, [(9, 108.0, 115.0)], "lost"),
+        ({}, [(8, 108.0, 115.0)], "lost"),  # a frozen worker keeps what it has once it wakes
+    ],
+)
+def test_a_result_is_lost_unless_it_landed_is_kept_or_died_with_its_worker(
+    killed: dict[int, float], froze: list[tuple[int, float, float]], expected: str
+) -> None:
+    assert fate(CALL, set(), set(), killed, froze) == expected
+    assert fate(CALL, {"token"}, {"token"}, killed, froze) == "used"
+    assert fate(CALL, set(), {"token"}, killed, froze) == "kept"
+
+
+def test_a_campaign_holds_only_within_all_bounds() -> None:
+    good: dict[str, Any] = {"issues": 2, "landed": 2, "wanted": 3, "faults": {"kill-worker": 3}, "take_overs": [59.9]}
+    assert Report(**good).holds
+    wrong: list[dict[str, Any]] = [
+        {"landed": 1},
+        {"landed_twice": ["i1"]},
+        {"faults": {"kill-worker": 2}},
+        {"lost": ["i1"]},
+        {"children": ["7 sh"]},
+        {"refs_left": ["refs/work/orders/m1/i1/1"]},
+        {"take_overs": [60.0]},
+        {"late_leaders": [1]},
+    ]
+    for change in wrong:
+        report = Report(**(good | change))
+        assert len(report.broken) == 1
+        assert f"BROKEN: {report.broken[0]}" in report.text()
 
 
 def test_another_machine_takes_over_and_pays_for_nothing_twice(farm: Farm) -> None:
