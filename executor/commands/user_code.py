@@ -28,12 +28,17 @@ __all__ = ["RequestLoader", "explained", "user_fault"]
 
 _OURS = Path(executor.__file__).parent
 _LIBRARIES = {"site-packages", "dist-packages"}
+_READERS = {
+    "loader.py": "doit cannot read its tasks",
+    "dependency.py": "doit cannot open the database that DOIT_CONFIG names",
+}
+"""Modules of doit that read what a dodo.py says; they raise any exception where it says something odd."""
 
 
 def user_fault(error: BaseException, root: Path) -> str:
     """Return one line with file, line and function if an exception comes from the user's Python files; empty otherwise.
 
-    It does if the last user line in the traceback comes after the last line of ours.
+    It does if the last user line in the traceback comes after the last line of ours, or if doit fails to read the file.
 
     Args:
         error: the exception.
@@ -49,6 +54,8 @@ def user_fault(error: BaseException, root: Path) -> str:
         elif _is_users(path, root):
             place = "" if frame.name == "<module>" else f" ({frame.name})"
             found = f"{_name(frame.filename, root)}, line {frame.lineno}{place}"
+        elif not found and path.parent.name == "doit" and path.name in _READERS:
+            found = f"dodo.py: {_READERS[path.name]}"
     return found and f"{found}: {type(error).__name__}: {error}".removesuffix(": ")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from executor.commands import COMMANDS
 from tests.support import DODO, Repo, issue
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ FAULTS = [
     ("def task_issue():\n    return {'actions': []}\n", 'dodo.py: "issue" is the name of the tasks that make-for-mile'),
     ("def task_x():\n    return {'nonsense': 1}\n", "dodo.py: "),
     ("DOIT_CONFIG = 3\n", "dodo.py: DOIT_CONFIG"),
+    ("DOIT_CONFIG = {'dep_file': 5}\n", "dodo.py: doit cannot open the database that DOIT_CONFIG names: TypeError"),
+    ("exec('def task_x(): return {}')\n", "dodo.py: doit cannot read its tasks: OSError: could not get source code"),
 ]
 
 
@@ -106,3 +110,22 @@ def test_a_word_that_is_no_command_and_no_task_has_a_hint(repo: Repo, words: str
 def test_a_command_that_the_configuration_lacks_is_named(repo: Repo) -> None:
     repo.write("pyproject.toml", '[tool.doit.plugins.command]\nrun = "executor.commands.run:Run"\n')
     assert "`make-for-milestones init` adds it" in repo.doit("status").check(3).err
+
+
+def test_a_plain_doit_project_beside_ours_may_name_its_tasks_like_our_commands(tmp_path: Path) -> None:
+    shown = subprocess.run(words_of("help"), cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    doits = set(re.findall(r"(?m)^ *(?:-m|doit) ([a-z-]+)", shown))
+    ours = [name for name in COMMANDS if name not in doits]
+    assert {"init", "plan", "status", "report", "pause"} <= set(ours)
+    tasks = "".join(
+        f"def task_{number}():\n    return {{'basename': {name!r}, 'actions': ['echo ran {name}'], 'verbosity': 2}}\n"
+        for number, name in enumerate(COMMANDS)
+    )
+    (tmp_path / "dodo.py").write_text(tasks, encoding="utf-8")
+    for words, expected in ((ours, ours), (["run", *COMMANDS], COMMANDS)):
+        done = subprocess.run(words_of(*words), cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert re.findall(r"(?m)^ran (.*)$", done.stdout) == list(expected)
+
+
+def words_of(*words: str) -> list[str]:
+    return [sys.executable, "-m", "doit", *words]
