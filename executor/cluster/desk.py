@@ -289,14 +289,15 @@ class Desk:
         """
         since, told = time.monotonic(), False
 
-        def waits() -> bool:
+        def waits(found: int) -> bool:
             nonlocal told
             silent = time.monotonic() - since
             if silent > _NOTE_S and not told:
                 told = True
                 text = f"no worker of {self._runner.name} has answered yet; start one: {self._advice()}"
                 self._context.tell("wait", self._context.name, text)
-            if self._context.stopping.wait(min(self._runner.poll_s, _SOON_S) if not told else self._runner.poll_s):
+            soon = min(self._runner.poll_s, _SOON_S)  # other hosts answer a moment after the first one
+            if self._context.stopping.wait(self._runner.poll_s if told or found else soon):
                 raise InterruptedRunError(f"the question to {self._runner.name} was interrupted", 130)
             return silent < self._runner.claim_s
 
@@ -308,7 +309,7 @@ class Desk:
             self._starter.hosts[argv] = {answer.worker: answer.conditions for answer in found}
         return chosen(found)
 
-    def _answers(self, argv: tuple[str, ...], *, python: bool, waits: Callable[[], bool]) -> list[Result]:
+    def _answers(self, argv: tuple[str, ...], *, python: bool, waits: Callable[[int], bool]) -> list[Result]:
         exchange = Exchange(self._remote, self._refs, self._context.store, _WHO)
         return answers_of(exchange, self._runner, self._context.name, argv, python=python, waits=waits)
 
@@ -316,7 +317,7 @@ class Desk:
         """Return whether no host has the conditions of a check any more: its tools were replaced, or it is gone."""
         until = time.monotonic() + self._runner.patience_s
 
-        def waits() -> bool:
+        def waits(_: int) -> bool:
             return not self._context.stopping.wait(self._runner.poll_s) and time.monotonic() < until
 
         try:
@@ -372,7 +373,7 @@ def answers_of(
     argv: tuple[str, ...],
     *,
     python: bool,
-    waits: Callable[[], bool],
+    waits: Callable[[int], bool],
 ) -> list[Result]:
     """Ask the workers of a runner for their conditions of verdicts of a command; the question is removed at the end.
 
@@ -382,7 +383,7 @@ def answers_of(
         owner: the milestone that needs the answers.
         argv: the command.
         python: Python's packages count.
-        waits: waits for a moment; False if it is enough. It is called once more after the first answer.
+        waits: waits for a moment, given the number of answers; False if it is enough. One wait follows the first one.
 
     Raises:
         ProtocolError: with Dask, no host answers; the message says why.
@@ -395,7 +396,7 @@ def answers_of(
             try:
                 return conditions_on(runner, argv, python=python)
             except ProtocolError:
-                if not waits():
+                if not waits(0):
                     raise
     names = {"python": ""} if python else {}
     question = Order(
@@ -416,7 +417,7 @@ def answers_of(
                 found = [item for item, _ in board.results.get(question.id, ())]
                 if not found and question.id not in board.orders:  # or the end of another run has removed it
                     exchange.publish([question], "asks")
-            if seen or not waits():
+            if seen or not waits(len(found)):
                 break
     finally:
         with suppress(ForgeUnavailableError, ForgeRefusedError):

@@ -332,7 +332,7 @@ def _judges(runner: Runner, repository: Repository, name: str) -> str:
     """
     until = time.monotonic() + runner.connect_s
 
-    def waits() -> bool:
+    def waits(_: object) -> bool:
         time.sleep(runner.poll_s)
         return time.monotonic() < until
 
