@@ -223,3 +223,29 @@ def test_an_agent_works_on_a_real_host_and_ends_with_the_run(repo: Repo, tmp_pat
         repo.write("rules/routes.toml", routes)
         repo.milestone(milestone, issue("b", sleeps))
         killed(repo, milestone, pid, box, at_once=bool(times))
+
+
+@pytest.mark.long
+def test_a_host_that_vanishes_is_an_outage_and_the_agent_starts_again(
+    repo: Repo, tmp_path: Path, sshd: list[str]
+) -> None:
+    pid, again = tmp_path / "pid", tmp_path / "again"
+    declared(repo, sshd, 'run = "true"', beat_s=1.0, patience_s=10.0)
+    repo.write("rules/routes.toml", '[route.default]\nagent = ["script"]\nrunner = "big"\n')
+    repo.write("rules/limits.toml", "attempts = 1\noutage_s = 0.5\n")
+    sleeps = SLEEPS.removeprefix("run = '''").removesuffix("'''").replace("PID", str(pid))
+    repo.milestone("m1", issue("a", f"test -e {again} || {{ touch {again}; {sleeps}; }}; echo a > a"))
+    process = repo.start("milestone:m1")
+    sessions: list[int] = []
+    try:
+        assert until(pid.exists)
+        sessions = tree_of(int((tmp_path / "sshd.pid").read_text()))[1:2]
+        os.kill(sessions[0], signal.SIGSTOP)  # it closes nothing, and forwards nothing
+        assert until(lambda: not alive(int(pid.read_text())))
+        out = process.communicate()[0]
+    finally:
+        process.kill()
+        for session in sessions:
+            os.kill(session, signal.SIGKILL)
+    assert "the host has been silent for 10 s (patience_s)" in out
+    assert repo.landed("milestone/m1-test-m1") == ["a@1"], "its one attempt was not spent"
