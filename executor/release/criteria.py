@@ -1,4 +1,7 @@
-"""Criteria of a release, boxes of an epic, the final message, the tag. Pure."""
+"""The completion gate of a release: its criteria, the boxes of an epic, the final message, the tag.
+
+Only `Gate` looks at the repository and runs checks; everything else is pure.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,26 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from executor.checks.spec import CommandProof, file_problem, release_proofs
+from executor.engine.issue import IssueRun
 from executor.forge.pull_request import harmless
 from executor.git.trailers import ReleaseTrailers, encode, inert, one_line
+from executor.model.fingerprint import IssueRef
 from executor.model.milestone import header, titled
+from executor.state.decide import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from executor.checks.spec import FileProof
+    from executor.engine.milestone_run import MilestoneRun
     from executor.model.milestone import Milestone
 
 __all__ = [
     "NOT_ASKED",
     "Box",
     "Criterion",
+    "Gate",
     "Met",
     "Outcome",
     "ReleaseText",
@@ -260,3 +270,133 @@ def _folded(text: str) -> str:
 
 def _cell(text: str) -> str:
     return one_line(text).replace("|", "\\|")
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The completion gate of one milestone: evaluates the criteria of its release."""
+
+    run: MilestoneRun
+
+    def criteria(self, tree: str) -> list[Criterion]:
+        """Return all criteria of the final merge, cheap ones first; every failure is reported."""
+        observer = self.run.session.observer
+        milestone = self.run.milestone
+        waiting = {
+            issue.id: observer.decision(str(IssueRef(self.run.name, issue.id)))
+            for issue in milestone.issues
+            if observer.decision(str(IssueRef(self.run.name, issue.id))).status is not Status.LANDED
+        }
+        criteria = [
+            Criterion(
+                "issues", issue, Met.FAILED if item.status in {Status.FAILED, Status.SKIPPED} else Met.LACKING, line
+            )
+            for issue, item in waiting.items()
+            for line in [f"{item.status}: {item.reason}"]
+        ]
+        if not milestone.issues:
+            criteria.append(Criterion("issues", "all", Met.LACKING, "the milestone has no issues"))
+        elif not waiting:
+            total = len(milestone.issues)
+            criteria.append(Criterion("issues", "all", Met.YES, f"{total} of {total} have landed"))
+        proofs = release_proofs(milestone, self.run.session.policy, observer.tools.version)
+        accept: list[Criterion] = []
+        for place, item in enumerate(proofs):
+            found = self._proved(tree, item, place) if not waiting else _not_asked(item)
+            criteria.append(found)
+            if found.kind == "accept":
+                accept.append(found)
+        if not waiting:
+            red = {item.name for item in criteria if item.kind == "check" and item.met is Met.FAILED}
+            criteria += self._issues_again(tree, red)
+        criteria += [Criterion("accept", text, Met.WORDS, "in words") for text in milestone.claims]
+        return [*criteria, *self._epic(accept), *self._tag_criterion()]
+
+    def _proved(self, tree: str, item: CommandProof | FileProof, place: int) -> Criterion:
+        kind = "check" if isinstance(item, CommandProof) and item.named else "accept"
+        if isinstance(item, CommandProof):
+            log = self.run.folder / "logs" / "release" / f"{place + 1}-{item.slug}.log"
+            verdict = self.run.checks.verdict_on(tree, item, log=log)
+            reason = (
+                "exit 0" if verdict.ok else f"{verdict.reason}; see {log.relative_to(self.run.session.project.root)}"
+            )
+            return Criterion(kind, item.name, Met.YES if verdict.ok else Met.FAILED, reason)
+        store = self.run.session.store
+        path = self.run.project.inside(item.file)
+        exists = store.has_path(tree, path)
+        problem = file_problem(item, store.blob(tree, path) if exists else None, exists=exists)
+        return Criterion(kind, item.name, Met.FAILED if problem else Met.YES, problem or "it is as declared")
+
+    def _issues_again(self, tree: str, red: set[str]) -> list[Criterion]:
+        """Run checks and acceptance of every issue on the tree that the base would get.
+
+        One failure is one criterion: issues with the same failure share it, and a check that failed for the milestone
+        (`red`) is not repeated for each of them.
+        """
+        failed: dict[str, list[str]] = {}
+        passed = True
+        for issue in self.run.milestone.issues:
+            result = IssueRun(self.run, str(IssueRef(self.run.name, issue.id))).verify_on(tree)
+            passed = passed and result.ok
+            if not result.ok and result.failed not in red:
+                failed.setdefault(result.reason, []).append(issue.id)
+        criteria = [Criterion("issues", ", ".join(ids), Met.FAILED, reason) for reason, ids in failed.items()]
+        if passed:
+            criteria.append(Criterion("issues", "proofs", Met.YES, "checks and acceptance of every issue pass"))
+        return criteria
+
+    def _epic(self, accept: list[Criterion]) -> list[Criterion]:
+        epic = self.run.milestone.epic
+        if epic is None:
+            return []
+        path = self.run.session.project.milestones / epic
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            return [Criterion("epic", epic, Met.LACKING, f"cannot be read: {error.strerror}")]
+        return box_criteria(boxes(text), accept, f"milestones/{epic}")
+
+    def _tag_criterion(self) -> list[Criterion]:
+        tag = self.run.milestone.tag
+        if tag is None:
+            return []
+        there = self.run.session.refs.tip(f"refs/tags/{tag}")
+        if there is None:
+            return [Criterion("tag", tag, Met.YES, "is free")]
+        reason = f"is already the tag of {there[:10]}; declare another one"
+        return [Criterion("tag", tag, Met.LACKING, reason)]
+
+    def merge_criterion(self, conflicts: tuple[str, ...]) -> Criterion:
+        """Return whether the milestone merges into its base without conflict."""
+        base = self.run.view.base.removeprefix("refs/heads/")
+        if not conflicts:
+            return Criterion("merge", base, Met.YES, "merges without conflict; the checks ran on exactly that tree")
+        names = ", ".join(conflicts[:5]) + (f" and {len(conflicts) - 5} more" if len(conflicts) > 5 else "")  # noqa: PLR2004
+        return Criterion(
+            "merge",
+            base,
+            Met.LACKING,
+            f"conflict in {names}; merge {base} into {self.run.milestone.branch} by hand, then again",
+        )
+
+    def checkout_criteria(self, base_tip: str, tree: str) -> list[Criterion]:
+        """Return criteria for checkouts of the base whose local changes conflict with the release."""
+        found = self.run.session.checkouts
+        lacking = [
+            (checkout, found.in_the_way(checkout, base_tip, tree, carry=True))
+            for checkout in found.of(self.run.view.base)
+        ]
+        return [
+            Criterion("checkout", str(checkout.top), Met.LACKING, _put_aside(answer))
+            for checkout, answer in lacking
+            if answer
+        ]
+
+
+def _not_asked(item: CommandProof | FileProof) -> Criterion:
+    kind = "check" if isinstance(item, CommandProof) and item.named else "accept"
+    return Criterion(kind, item.name, Met.LACKING, NOT_ASKED)
+
+
+def _put_aside(text: str) -> str:
+    return text if "`" in text or "would be overwritten: not" in text else f"{text}; commit or stash your changes to it"

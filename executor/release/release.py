@@ -1,6 +1,7 @@
 """Release: completion gate, final merge of the milestone into its base, tag; each step is looked up before it is done.
 
-After a crash, run the release again: it finds its completed actions in git and does the rest.
+After a crash, run the release again: it finds its completed actions in git and does the rest. The remote's branch
+moves first and is authoritative; if a run dies in between, the next one finds its push there.
 """
 
 from __future__ import annotations
@@ -8,41 +9,42 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from executor.checks.spec import CommandProof, file_problem, release_proofs
-from executor.engine.issue import IssueRun
 from executor.errors import ExecutorError, ForgeRefusedError, ForgeUnavailableError
+from executor.forge.base import NewPull
+from executor.forge.connect import forge_of
+from executor.forge.pull_request import bounded
 from executor.git.history import read_records, releases_in
 from executor.git.refs import DELIVERED, Move
 from executor.git.repair import sweep
 from executor.git.trailers import Released
 from executor.model.fingerprint import IssueRef
 from executor.release.criteria import (
-    NOT_ASKED,
     Criterion,
+    Gate,
     Met,
     Outcome,
     ReleaseText,
-    box_criteria,
-    boxes,
     refusal_code,
     release_message,
     tag_object,
+    with_ticks,
 )
-from executor.release.delivery import Delivery
 from executor.state.decide import Status
 from executor.state.events import (
     CheckoutsUpdated,
     CheckoutsUpdating,
     MilestoneReleased,
     ReleaseIntended,
+    ReleasePull,
     ReleaseRefused,
 )
 
 if TYPE_CHECKING:
-    from executor.checks.spec import FileProof
+    from collections.abc import Callable, Sequence
+
     from executor.engine.milestone_run import MilestoneRun
 
-__all__ = ["ReleaseRun"]
+__all__ = ["Delivery", "ReleaseRun"]
 
 _MOST_RACES = 20  # tries; somebody pushes to the base in between
 
@@ -80,11 +82,11 @@ class ReleaseRun:
             if commit:
                 return self._finish(outcome, commit)
             tip = self._run.view.tip
-            merged = self._run.session.store.merge(base_tip, tip)
+            merged, gate = self._run.session.store.merge(base_tip, tip), Gate(self._run)
             tree = merged.tree or self._run.session.store.tree_of(tip)
-            outcome.criteria = [*self._gate(tree), self._merge_criterion(merged.conflicts)]
+            outcome.criteria = [*gate.criteria(tree), gate.merge_criterion(merged.conflicts)]
             if not merged.conflicts:
-                outcome.criteria += self._checkout_criteria(base_tip, tree)
+                outcome.criteria += gate.checkout_criteria(base_tip, tree)
             outcome.code = refusal_code(outcome.criteria)
             if outcome.code:
                 names = tuple(item.name for item in outcome.criteria if item.holds_back)
@@ -114,119 +116,6 @@ class ReleaseRun:
         if view.merged and view.landings:
             return self._run.session.refs.merged_at(view.tip, self._base_tip())
         return ""
-
-    def _gate(self, tree: str) -> list[Criterion]:
-        """Return all criteria of the final merge, cheap ones first; every failure is reported."""
-        observer = self._run.session.observer
-        milestone = self._run.milestone
-        waiting = {
-            issue.id: observer.decision(str(IssueRef(self._run.name, issue.id)))
-            for issue in milestone.issues
-            if observer.decision(str(IssueRef(self._run.name, issue.id))).status is not Status.LANDED
-        }
-        criteria = [
-            Criterion(
-                "issues", issue, Met.FAILED if item.status in {Status.FAILED, Status.SKIPPED} else Met.LACKING, line
-            )
-            for issue, item in waiting.items()
-            for line in [f"{item.status}: {item.reason}"]
-        ]
-        if not milestone.issues:
-            criteria.append(Criterion("issues", "all", Met.LACKING, "the milestone has no issues"))
-        elif not waiting:
-            total = len(milestone.issues)
-            criteria.append(Criterion("issues", "all", Met.YES, f"{total} of {total} have landed"))
-        proofs = release_proofs(milestone, self._run.session.policy, observer.tools.version)
-        accept: list[Criterion] = []
-        for place, item in enumerate(proofs):
-            found = self._proved(tree, item, place) if not waiting else _not_asked(item)
-            criteria.append(found)
-            if found.kind == "accept":
-                accept.append(found)
-        if not waiting:
-            red = {item.name for item in criteria if item.kind == "check" and item.met is Met.FAILED}
-            criteria += self._issues_again(tree, red)
-        criteria += [Criterion("accept", text, Met.WORDS, "in words") for text in milestone.claims]
-        return [*criteria, *self._epic(accept), *self._tag_criterion()]
-
-    def _proved(self, tree: str, item: CommandProof | FileProof, place: int) -> Criterion:
-        kind = "check" if isinstance(item, CommandProof) and item.named else "accept"
-        if isinstance(item, CommandProof):
-            log = self._run.folder / "logs" / "release" / f"{place + 1}-{item.slug}.log"
-            verdict = self._run.checks.verdict_on(tree, item, log=log)
-            reason = (
-                "exit 0" if verdict.ok else f"{verdict.reason}; see {log.relative_to(self._run.session.project.root)}"
-            )
-            return Criterion(kind, item.name, Met.YES if verdict.ok else Met.FAILED, reason)
-        store = self._run.session.store
-        path = self._run.project.inside(item.file)
-        exists = store.has_path(tree, path)
-        problem = file_problem(item, store.blob(tree, path) if exists else None, exists=exists)
-        return Criterion(kind, item.name, Met.FAILED if problem else Met.YES, problem or "it is as declared")
-
-    def _issues_again(self, tree: str, red: set[str]) -> list[Criterion]:
-        """Run checks and acceptance of every issue on the tree that the base would get.
-
-        One failure is one criterion: issues with the same failure share it, and a check that failed for the milestone
-        (`red`) is not repeated for each of them.
-        """
-        failed: dict[str, list[str]] = {}
-        passed = True
-        for issue in self._run.milestone.issues:
-            result = IssueRun(self._run, str(IssueRef(self._run.name, issue.id))).verify_on(tree)
-            passed = passed and result.ok
-            if not result.ok and result.failed not in red:
-                failed.setdefault(result.reason, []).append(issue.id)
-        criteria = [Criterion("issues", ", ".join(ids), Met.FAILED, reason) for reason, ids in failed.items()]
-        if passed:
-            criteria.append(Criterion("issues", "proofs", Met.YES, "checks and acceptance of every issue pass"))
-        return criteria
-
-    def _epic(self, accept: list[Criterion]) -> list[Criterion]:
-        epic = self._run.milestone.epic
-        if epic is None:
-            return []
-        path = self._run.session.project.milestones / epic
-        try:
-            text = path.read_text(encoding="utf-8", errors="replace")
-        except OSError as error:
-            return [Criterion("epic", epic, Met.LACKING, f"cannot be read: {error.strerror}")]
-        return box_criteria(boxes(text), accept, f"milestones/{epic}")
-
-    def _tag_criterion(self) -> list[Criterion]:
-        tag = self._run.milestone.tag
-        if tag is None:
-            return []
-        there = self._run.session.refs.tip(f"refs/tags/{tag}")
-        if there is None:
-            return [Criterion("tag", tag, Met.YES, "is free")]
-        reason = f"is already the tag of {there[:10]}; declare another one"
-        return [Criterion("tag", tag, Met.LACKING, reason)]
-
-    def _merge_criterion(self, conflicts: tuple[str, ...]) -> Criterion:
-        base = self._base()
-        if not conflicts:
-            return Criterion("merge", base, Met.YES, "merges without conflict; the checks ran on exactly that tree")
-        names = ", ".join(conflicts[:5]) + (f" and {len(conflicts) - 5} more" if len(conflicts) > 5 else "")  # noqa: PLR2004
-        return Criterion(
-            "merge",
-            base,
-            Met.LACKING,
-            f"conflict in {names}; merge {base} into {self._run.milestone.branch} by hand, then again",
-        )
-
-    def _checkout_criteria(self, base_tip: str, tree: str) -> list[Criterion]:
-        """Return criteria for checkouts of the base whose local changes conflict with the release."""
-        found = self._run.session.checkouts
-        lacking = [
-            (checkout, found.in_the_way(checkout, base_tip, tree, carry=True))
-            for checkout in found.of(self._run.view.base)
-        ]
-        return [
-            Criterion("checkout", str(checkout.top), Met.LACKING, _put_aside(answer))
-            for checkout, answer in lacking
-            if answer
-        ]
 
     def _message(self, outcome: Outcome) -> str:
         numbers = tuple(issue.number for issue in self._run.milestone.issues if issue.number is not None)
@@ -306,7 +195,9 @@ class ReleaseRun:
 
     def _met_boxes(self, outcome: Outcome, commit: str, *, again: bool) -> list[str]:
         """Return the boxes of the epic that are met; judged `again` if an earlier run died after the merge."""
-        criteria = outcome.criteria or (self._gate(self._run.session.store.tree_of(commit)) if again else [])
+        criteria = outcome.criteria or (
+            Gate(self._run).criteria(self._run.session.store.tree_of(commit)) if again else []
+        )
         return [item.name for item in criteria if item.kind in {"epic", "nfr"} and item.met is Met.YES]
 
     def _tag(self, outcome: Outcome, commit: str, tag: str) -> None:
@@ -349,10 +240,127 @@ class ReleaseRun:
         return self._run.view.base.removeprefix("refs/heads/")
 
 
-def _not_asked(item: CommandProof | FileProof) -> Criterion:
-    kind = "check" if isinstance(item, CommandProof) and item.named else "accept"
-    return Criterion(kind, item.name, Met.LACKING, NOT_ASKED)
+_POLLS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 
 
-def _put_aside(text: str) -> str:
-    return text if "`" in text or "would be overwritten: not" in text else f"{text}; commit or stash your changes to it"
+class Delivery:
+    """Delivers the release of one milestone to remote and forge."""
+
+    def __init__(self, run: MilestoneRun) -> None:
+        self._run = run
+
+    def base_brought_up(self) -> str:
+        """Take over the remote's base; returns the remote's commit, empty without a remote or a branch there.
+
+        Raises:
+            ForgeRefusedError: the local and the remote branch have diverged.
+        """
+        remote, view, refs = self._run.session.remote, self._run.view, self._run.session.refs
+        if remote is None:
+            return ""
+        there, here = remote.tips(view.base).get(view.base), refs.tip(view.base)
+        if there is None or here is None or there == here:
+            return there or ""
+        remote.fetch(view.base)
+        if refs.contains(here, there):
+            checkouts = self._run.session.checkouts.of(view.base)
+            if refs.move([Move(view.base, here, there)], "catch up with the remote"):
+                for checkout in checkouts:
+                    found = self._run.session.checkouts.follow(checkout, here, there)
+                    if found:
+                        self._run.warn(found)
+        elif not refs.contains(there, here):
+            base = view.base.removeprefix("refs/heads/")
+            raise ForgeRefusedError(
+                f"{base} differs here ({here[:10]}) and on {remote.name} ({there[:10]}); bring them "
+                f"together, then release {self._run.name} again"
+            )
+        return there
+
+    def push_base(self, there: str, commit: str) -> bool:
+        """Push a release as the remote's base; False if that has moved meanwhile.
+
+        Raises:
+            ForgeRefusedError: the remote refuses the push.
+        """
+        remote = self._run.session.remote
+        if remote is None:
+            return True
+        done = remote.push([Move(self._run.view.base, there or None, commit)])
+        if not done.ok and not done.moved:
+            raise ForgeRefusedError(f"{remote.name} does not take {self._run.name} into {self._base()}: {done.reason}")
+        return done.ok
+
+    def merge_by_forge(self, tip: str, message: str) -> Criterion | None:
+        """Have the forge merge the final pull request; None once it is merged, otherwise why it waits."""
+        forge, rules = forge_of(self._run.session), self._run.session.policy.forge
+        title, _, body = message.partition("\n\n")
+        text = bounded(body.rpartition("\n\nMilestone-Released: ")[0] + "\n")
+        pull = forge.open(NewPull(self._run.milestone.branch, self._base(), title, text))
+        pull = forge.update(pull, title=title, body=text, labels=rules.labels)
+        until = time.monotonic() + rules.wait
+        self._run.record(ReleasePull(pull=pull.number, url=pull.url))
+        for poll in range(1_000_000):
+            answer = forge.request_merge(pull, tip, title, body, "merge")
+            if answer.state == "merged":
+                return None
+            name = f"pull request #{pull.number}"
+            if answer.state in {"refused", "moved"}:
+                return Criterion("merge", name, Met.LACKING, f"{answer.reason}; {pull.url}".rstrip("; "))
+            left = until - time.monotonic()
+            if left <= 0 or self._run.session.stopping.wait(min(left, _POLLS[min(poll, len(_POLLS) - 1)])):
+                return Criterion("merge", name, Met.WAITS, f"{answer.reason}; release again when it is merged")
+        return None
+
+    def push_tag(self, name: str, made: str) -> str:
+        """Push the tag to the remote; returns a different existing commit or tag of that name, empty if it is ours.
+
+        Raises:
+            ForgeRefusedError: the remote refuses the push.
+        """
+        remote = self._run.session.remote
+        if remote is None:
+            return ""
+        there = remote.tips(name).get(name)
+        if there is None:
+            done = remote.push([Move(name, None, made)])
+            if not done.ok and not done.moved:
+                raise ForgeRefusedError(f"{remote.name} does not take the tag {name}: {done.reason}")
+            there = remote.tips(name).get(name) if done.moved else made
+        return "" if there == made else there or ""
+
+    def close_milestone(self) -> bool:
+        """Close the forge's milestone; returns whether it was open."""
+        title = self._run.milestone.forge_milestone
+        if title is None or self._run.session.policy.forge.kind == "local":
+            return False
+        try:
+            return forge_of(self._run.session).close_milestone(title)
+        except ForgeRefusedError as error:
+            self._run.warn(f"{self._run.name}: {error}")
+            return False
+
+    def close_epic(self, met: Callable[[bool], Sequence[str]]) -> bool:
+        """Tick the boxes of met criteria in the epic's issue and close it; returns whether it was open.
+
+        `met` names them; it is given whether the issue is open.
+        """
+        number = self._run.milestone.epic_number
+        if number is None or self._run.session.policy.forge.kind == "local":
+            return False
+        forge = forge_of(self._run.session)
+        try:
+            found = forge.issue(number)
+            if found is None:
+                self._run.warn(f"{self._run.name}: epic_number: the forge has no issue #{number}")
+                return False
+            ticked = with_ticks(found.body, met(found.state == "open"))
+            if ticked != found.body:
+                forge.edit_issue(number, ticked)
+            return forge.close_issue(number)
+        except ForgeRefusedError as error:
+            self._run.warn(f"{self._run.name}: {error}")
+            return False
+
+    def _base(self) -> str:
+        return self._run.view.base.removeprefix("refs/heads/")
