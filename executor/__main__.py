@@ -8,15 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from doit.doit_cmd import DoitMain
-
-from executor.commands import COMMANDS
-from executor.commands.base import guarded
-from executor.config.edit_toml import require_toml
-from executor.config.project import has_milestones
 from executor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,18 +31,44 @@ def main(words: list[str] | None = None) -> int:
     words = list(sys.argv[1:] if words is None else words)
     if words[:1] in (["--version"], ["--help"], ["-h"]):
         words[0] = words[0].removeprefix("--").replace("-h", "help")
-    if words[:1] == ["worker"] and words[1:]:
-        from executor.cluster.station import main as work
-
-        return guarded(lambda: work(words[1:]))
     if words[:1] == ["worker"]:
-        from executor.cluster.worker import serve
+        return _worker(words[1:])
+    from executor.commands.base import guarded
 
-        return guarded(lambda: serve(sys.stdin.buffer, sys.stdout.buffer))
     return guarded(lambda: _run(words))
 
 
+def _worker(words: list[str]) -> int:
+    """Do work orders. A worker may be started for each one, so it loads nothing that only commands need."""
+    from executor.commands.output import protected, readable, reopen_closed
+
+    reopen_closed()
+    readable()
+    try:
+        with protected():
+            if words:
+                from executor.cluster.station import main as work
+
+                return work(words)
+            from executor.cluster.worker import serve
+
+            return serve(sys.stdin.buffer, sys.stdout.buffer)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (it is raised again, where it becomes a message)
+        from executor.commands.base import guarded
+
+        return guarded(partial(_raised, error))
+
+
+def _raised(error: BaseException) -> int:
+    raise error
+
+
 def _run(words: list[str]) -> int:
+    from doit.doit_cmd import DoitMain
+
+    from executor.commands import COMMANDS
+    from executor.config.edit_toml import require_toml
+
     here = Path.cwd()
     root = root_of(here)
     if root is not None:
@@ -81,6 +102,8 @@ def _from_root(words: list[str], here: Path, root: Path) -> Iterator[str]:
 
 def root_of(start: Path) -> Path | None:
     """Return the nearest configured folder, from `start` up to the top of its git repository."""
+    from executor.config.project import has_milestones
+
     for folder in (start, *start.parents):
         if (folder / "dodo.py").is_file() or has_milestones(folder):
             return folder
