@@ -37,6 +37,7 @@ from tests.support import Repo, issue
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+_KINDS = ("local", "prefix", "git", "dask")
 _START_S = 8.0
 """Seconds until a daemon is up."""
 _WHO = Identity("worker", "worker@localhost")
@@ -58,10 +59,10 @@ def main(arguments: Sequence[str]) -> int:
     runner = Runner(name="box", prefix=prefix, worker=worker)
     first = _median(options.rounds, lambda: ask(runner, ()))
     print(f"| first answer of a host | {first * 1000:.0f} ms |")
-    here, there = (_verified(options.rounds, runner if away else None) for away in (False, True))
-    print(f"| `doit verify --force` of one check, here | {here:.2f} s |")
-    print(f"| the same on the host | {there:.2f} s |")
-    for kind in [] if options.checks_only else ("local", "prefix", "git", "dask"):
+    for kind in ("local", "prefix") if options.checks_only else _KINDS:
+        forced, again = verified(kind, options.rounds, runner)
+        print(f"| a check that does nothing, {kind}: verify --force, verify | {forced:.2f} s, {again:.2f} s |")
+    for kind in () if options.checks_only else _KINDS:
         first, each, memory = attempts(kind, options.issues, runner)
         print(f"| an agent that does nothing, {kind}: the first, each further one | {first:.2f} s, {each:.2f} s |")
         for name, size in memory.items():
@@ -84,21 +85,49 @@ def _median(rounds: int, act: Callable[[], object]) -> float:
     return statistics.median(found)
 
 
-def _verified(rounds: int, runner: Runner | None) -> float:
-    """Seconds of a check that does nothing, with everything around it."""
-    with tempfile.TemporaryDirectory() as folder:
-        repo = Repo(Path(folder) / "repo")
-        if runner is not None:
-            words = {"prefix": list(runner.prefix), "worker": list(runner.worker)}
-            lines = [f"{key} = {json.dumps(value)}" for key, value in words.items()]
-            repo.write("rules/runners.toml", "\n".join(["[runner.box]", "isolated = true", *lines, ""]))
-        where = 'runner = "box"' if runner is not None else ""
+def verified(kind: str, rounds: int, runner: Runner) -> tuple[float, float]:
+    """Run a check that does nothing.
+
+    Returns:
+        median seconds of `doit verify --force`, and of `doit verify`, which uses the verdict again.
+    """
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        repo, _ = _place(kind, Path(name), stack, runner)
+        where = "" if kind == "local" else 'runner = "far"'
         vouched = 'sabotage = "off"\nsabotage_reason = "it does nothing"'
         repo.write("rules/checks.toml", f'[check.nothing]\nrun = "true"\n{where}\n{vouched}\n')
         repo.write("rules/routes.toml", '[route.default]\nagent = ["script"]\nchecks = ["nothing"]\n')
         repo.milestone("m1", issue("a", "echo a > a"))
         repo.doit("milestone:m1").check()
-        return _median(rounds, lambda: repo.doit("verify", "m1", "--force").check())
+        forced = _median(rounds, lambda: repo.doit("verify", "m1", "--force").check())
+        return forced, _median(rounds, lambda: repo.doit("verify", "m1").check())
+
+
+def _place(kind: str, folder: Path, stack: ExitStack, runner: Runner) -> tuple[Repo, dict[str, int]]:
+    """Return a repository with the runner `far` of a kind, and the daemons that it needs until the end of the block."""
+    repo, remote = Repo(folder / "repo"), folder / "origin.git"
+    subprocess.run(["git", "init", "-q", "--bare", str(remote)], check=True)
+    repo.git("remote", "add", "origin", str(remote))
+    daemons: dict[str, int] = {}
+    keys: dict[str, object] = {"kind": kind, "isolated": True}
+    match kind:
+        case "prefix":
+            keys |= {"prefix": list(runner.prefix), "worker": list(runner.worker)}
+        case "git":
+            keys["poll_s"] = 0.2
+            words = ["worker", "--remote", str(remote), "--poll", "0.2", "--state", str(folder / "state")]
+            daemons["worker"] = _started(stack, [sys.executable, "-m", "executor", *words])
+        case "dask":
+            address = f"tcp://127.0.0.1:{_free_port()}"
+            keys |= {"poll_s": 0.2, "address": address, "worker": list(runner.worker)}
+            words = ["-m", "distributed.cli.dask_scheduler", "--host=127.0.0.1", f"--port={address[16:]}"]
+            daemons["scheduler"] = _started(stack, [sys.executable, *words, "--no-dashboard"])
+            words = ["-m", "distributed.cli.dask_worker", address, "--resources=agent=2 check=2", "--nthreads=4"]
+            daemons["worker and its nanny"] = _started(stack, [sys.executable, *words, "--no-dashboard"])
+    if kind != "local":
+        lines = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+        repo.write("rules/runners.toml", "\n".join(["[runner.far]", *lines, ""]))
+    return repo, daemons
 
 
 def attempts(kind: str, issues: int, runner: Runner) -> tuple[float, float, dict[str, float]]:
@@ -109,29 +138,7 @@ def attempts(kind: str, issues: int, runner: Runner) -> tuple[float, float, dict
         beside the agents in MiB, at the end.
     """
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        folder = Path(name)
-        repo, remote = Repo(folder / "repo"), folder / "origin.git"
-        subprocess.run(["git", "init", "-q", "--bare", str(remote)], check=True)
-        repo.git("remote", "add", "origin", str(remote))
-        daemons: dict[str, int] = {}
-        keys: dict[str, object] = {"kind": kind, "isolated": True}
-        match kind:
-            case "prefix":
-                keys |= {"prefix": list(runner.prefix), "worker": list(runner.worker)}
-            case "git":
-                keys["poll_s"] = 0.2
-                words = ["worker", "--remote", str(remote), "--poll", "0.2", "--state", str(folder / "state")]
-                daemons["worker"] = _started(stack, [sys.executable, "-m", "executor", *words])
-            case "dask":
-                address = f"tcp://127.0.0.1:{_free_port()}"
-                keys |= {"poll_s": 0.2, "address": address, "worker": list(runner.worker)}
-                words = ["-m", "distributed.cli.dask_scheduler", "--host=127.0.0.1", f"--port={address[16:]}"]
-                daemons["scheduler"] = _started(stack, [sys.executable, *words, "--no-dashboard"])
-                words = ["-m", "distributed.cli.dask_worker", address, "--resources=agent=2", "--nthreads=2"]
-                daemons["worker and its nanny"] = _started(stack, [sys.executable, *words, "--no-dashboard"])
-        if kind != "local":
-            lines = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
-            repo.write("rules/runners.toml", "\n".join(["[runner.far]", *lines, ""]))
+        repo, daemons = _place(kind, Path(name), stack, runner)
         where = "" if kind == "local" else 'runner = "far"'
         repo.write("rules/routes.toml", f'[route.default]\nagent = ["script"]\n{where}\n')
         repo.milestone("m1", issue("a", "echo a > a"))
