@@ -14,7 +14,7 @@ import shutil
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from doit.cmd_clean import Clean as DoitClean
 from doit.cmd_dumpdb import DumpDB as DoitDumpDB
@@ -72,7 +72,24 @@ _TASKS = {
 }
 
 
-class List(DoitList):
+class _PresentOutput:
+    """Lets a command of doit write to the present standard output.
+
+    doit 0.37 keeps the stream of the start (DoitCmdBase.__init__). It may be closed, and then it is None; and a lost
+    reader must not end a command half way, for which `guarded` replaces the stream.
+    """
+
+    @property
+    def outstream(self) -> Any:
+        """The stream that doit writes to."""
+        return sys.stdout
+
+    @outstream.setter
+    def outstream(self, _stream: Any) -> None:
+        """Called by doit."""
+
+
+class List(_PresentOutput, DoitList):
     """Replaces doit's list in projects with milestones."""
 
     name = "list"
@@ -160,7 +177,7 @@ _INSTEAD = {
 }
 
 
-class Info(DoitInfo):
+class Info(_PresentOutput, DoitInfo):
     """doit's facts about a task: dependencies, targets, status. Issues can be named without `issue:`."""
 
     name = "info"
@@ -186,7 +203,7 @@ class Info(DoitInfo):
         return str(DoitInfo.get_reasons(shown)).replace(" (args=[], kwargs={})", "")
 
 
-class Clean(DoitClean):
+class Clean(_PresentOutput, DoitClean):
     """Cleans the user's own tasks; tasks of milestones have nothing to clean."""
 
     name = "clean"
@@ -196,7 +213,7 @@ class Clean(DoitClean):
         return guarded(lambda: _on_own_tasks(self.name, in_args, super(Clean, self).parse_execute))
 
 
-class Forget(DoitForget):
+class Forget(_PresentOutput, DoitForget):
     """Forgets the runs of the user's own tasks; doit's memory decides nothing about milestones."""
 
     name = "forget"
@@ -211,7 +228,7 @@ class Forget(DoitForget):
         super()._execute(forget_sub, forget_disable_default, forget_all)
 
 
-class Ignore(DoitIgnore):
+class Ignore(_PresentOutput, DoitIgnore):
     """Has the user's own tasks skipped; milestones and issues are held back in their declaration."""
 
     name = "ignore"
@@ -226,7 +243,7 @@ class Ignore(DoitIgnore):
         super()._execute(pos_args)
 
 
-class ResetDep(DoitResetDep):
+class ResetDep(_PresentOutput, DoitResetDep):
     """Records the state of the files of the user's own tasks, without a run."""
 
     name = "reset-dep"
@@ -241,7 +258,7 @@ class ResetDep(DoitResetDep):
             super()._execute(pos_args or own)
 
 
-class Strace(DoitStrace):
+class Strace(_PresentOutput, DoitStrace):
     """Lists the files that one of the user's own tasks opens."""
 
     name = "strace"

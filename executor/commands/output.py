@@ -172,7 +172,9 @@ def may_refuse() -> bool:
 def readable() -> None:
     """Write letters that the output encoding lacks as escapes instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
-        if getattr(stream, "errors", "") == "strict":
+        errors, utf = getattr(stream, "errors", ""), getattr(stream, "encoding", "").lower().startswith("utf")
+        # In the C locale Python chooses "surrogateescape" (PEP 538), which raises for every letter that ASCII lacks.
+        if errors == "strict" or (errors == "surrogateescape" and not utf):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a text stream, as it has errors
 
 

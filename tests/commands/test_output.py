@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from executor.commands.output import Stream
-from tests.support import Repo, issue
+from tests.support import DODO, Repo, issue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +26,7 @@ FULL = 'exec "$@" > /dev/full'
 ALL_FULL = 'exec "$@" > /dev/full 2>&1'
 PLACES = [READER_GONE, CLOSED, ALL_CLOSED, FULL, ALL_FULL]
 BRANCH = "milestone/good-test-good"
+OWN = ["info x", "ignore x", "forget x", "reset-dep x", "clean x"]
 
 
 @pytest.fixture
@@ -61,13 +62,26 @@ def test_commands_with_effects_do_all_they_have_to_and_keep_their_exit_codes(rep
     assert [item["how"] for item in repo.doit("sessions", "--json").json["sessions"]] == ["done", "done"]
 
 
+def test_doits_own_commands_do_all_they_have_to_as_well(repo: Repo) -> None:
+    repo.write("dodo.py", f"{DODO}\ndef task_x():\n    return {{'actions': ['echo x']}}\n")
+    assert {words: into(repo, ALL_CLOSED, *words.split()) for words in OWN} == dict.fromkeys(OWN, 0) | {"info x": 1}
+    assert into(repo, ALL_FULL, "forget", "x") == 0
+
+
 def test_a_view_ends_quietly_when_its_reader_has_gone_and_says_that_a_disk_is_full(repo: Repo) -> None:
     assert [into(repo, place, "list") for place in PLACES] == [0, 0, 0, 75, 75]
 
 
-@pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}])
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+)
 def test_no_command_fails_for_the_encoding_of_its_output(repo: Repo, environment: dict[str, str]) -> None:
-    for words in ("list", "milestone:good", "status", "report good --format md"):
+    for words in ("list", "milestone:good", "plan good", "status", "report good --format md"):
         assert into(repo, 'exec "$@"', *words.split(), **environment) == 0, words
 
 
