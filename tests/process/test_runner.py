@@ -499,3 +499,43 @@ def test_entering_waits_for_an_earlier_run_but_not_for_ever(tmp_path: Path, comm
         "the supervisor of child processes does not start: "
         f"{tmp_path}/lock: processes of an earlier run still hold it after 0 s"
     )
+
+
+PARTING = """
+trap 'echo bye > bye; exit 0' TERM
+sh -c 'trap "echo hit > hit" TERM; touch up; while true; do sleep 0.1; done' &
+wait
+"""
+DEAF = "trap '' TERM; touch up; while true; do sleep 0.1; done"
+
+
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_only_a_command_with_a_farewell_is_asked_to_end(
+    supervisor: Supervisor, command: Any, tmp_path: Path, how: str
+) -> None:
+    with ThreadPoolExecutor() as pool:
+        ended = pool.submit(supervisor.run, command("sh", "-c", PARTING, farewell=120.0))
+        wait_until((tmp_path / "up").exists, 60)
+        getattr(supervisor, how)()
+        assert ended.result().reason == "stopped"
+    assert (tmp_path / "bye").exists()
+    assert not (tmp_path / "hit").exists()
+
+
+@pytest.mark.parametrize(("what", "farewell", "said"), [(PARTING, 120.0, True), (DEAF, 0.3, False)])
+def test_a_command_may_say_farewell_for_a_time_when_the_coordinator_is_killed(
+    tmp_path: Path, what: str, farewell: float, *, said: bool
+) -> None:
+    script = f"""
+running = Supervisor(here / "lock").__enter__()
+threading.Thread(target=running.run, args=(command("sh", "-c", {what!r}, farewell={farewell}),)).start()
+time.sleep(60)
+"""
+    process = coordinator(tmp_path, script)
+    wait_until((tmp_path / "up").exists, 60)
+    process.kill()
+    process.wait()
+    with Supervisor(tmp_path / "lock", lock_patience=60):
+        assert survivors(tmp_path) == []
+    assert (tmp_path / "bye").exists() is said
+    assert not (tmp_path / "hit").exists()

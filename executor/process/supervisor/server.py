@@ -210,7 +210,8 @@ class Keeper:
         until = time.monotonic() + (farewell or (self.request["grace"] if asked else SETTLE))
         while self.alive and (farewell or not self.at_once) and time.monotonic() < until:
             self.listen(0.01)
-            farewell = farewell if self.status is None else 0.0
+            if farewell and self.status is not None:
+                break
         self.killing, patience, pause = True, time.monotonic() + KILL_PATIENCE, 0.001
         while self.alive:
             left = descendants()
