@@ -169,19 +169,19 @@ def spec_text(loaded: Loaded, milestone: str, issue: Issue) -> str:
         return data.decode("utf-8", "replace")
 
 
-def spec_encoding(loaded: Loaded, milestone: str, issue: Issue) -> str:
-    """Return why an issue's spec cannot be decoded; empty if it can.
+def spec_encoding(loaded: Loaded, milestone: str, issue: Issue) -> str | None:
+    """Return why an issue's spec cannot be decoded; None if it can.
 
     Raises:
         ExecutorError: its file vanished or became unreadable since the load.
     """
     if issue.body is not None:
-        return ""
+        return None
     try:
         decoded(_spec_bytes(loaded, milestone, issue))
     except EncodingError as error:
         return f"{loaded.folder.name}/{issue.spec} {error}"
-    return ""
+    return None
 
 
 def _spec_bytes(loaded: Loaded, milestone: str, issue: Issue) -> bytes:

@@ -104,8 +104,8 @@ class Checkouts:
             "changed": sum(not line.startswith("#") for line in lines),
         }
 
-    def in_the_way(self, checkout: Checkout, old: str, new: str, *, carry: bool = False) -> str:
-        """Return why a checkout cannot go from commit `old` to `new`; empty if it can.
+    def in_the_way(self, checkout: Checkout, old: str, new: str, *, carry: bool = False) -> str | None:
+        """Return why a checkout cannot go from commit `old` to `new`; None if it can.
 
         Args:
             checkout: a result of `of`.
@@ -123,7 +123,7 @@ class Checkouts:
             names = ", ".join(files[:_MOST_NAMED])
             return f"{names}{more} would be overwritten: not tracked by git, but the branch is to have files there"
         code, _, words = self._git(checkout.top, "read-tree", "-m", "-u", "-n", old, new)
-        return "" if code == 0 else " ".join((words or "git read-tree failed").split())
+        return None if code == 0 else " ".join((words or "git read-tree failed").split())
 
     def follow(self, checkout: Checkout, old: str, new: str) -> str:
         """Update a checkout after the branch moved from `old` to `new`; `in_the_way` must have found no obstacle.
@@ -251,11 +251,11 @@ def _heads(common_dir: Path, branch: str) -> tuple[object, ...] | None:
     return None if symbolic or (common_dir / "reftable").exists() else tuple(found)
 
 
-def ownership_problem(top: Path) -> str:
-    """Return why git refuses to work in a checkout because of its owner; empty if it accepts it."""
+def ownership_problem(top: Path) -> str | None:
+    """Return why git refuses to work in a checkout because of its owner; None if it accepts it."""
     code, _, words = _users_git(top, "rev-parse", "--git-dir")
     if code == 0 or "dubious ownership" not in words:
-        return ""
+        return None
     return f"it belongs to another user: `git config --global --add safe.directory {top}` if you trust it"
 
 

@@ -57,8 +57,8 @@ def deadline_of(text: str, now: datetime, zone: tzinfo) -> datetime:
     return (moment if moment.tzinfo is not None else moment.replace(tzinfo=zone)).astimezone(UTC)
 
 
-def too_late(deadline: datetime, now: datetime, seconds: float, zone: tzinfo) -> str:
-    """Return why work of so many seconds must not start any more; empty if it may.
+def too_late(deadline: datetime, now: datetime, seconds: float, zone: tzinfo) -> str | None:
+    """Return why work of so many seconds must not start any more; None if it may.
 
     Args:
         deadline: its latest end.
@@ -71,7 +71,7 @@ def too_late(deadline: datetime, now: datetime, seconds: float, zone: tzinfo) ->
     if now + timedelta(seconds=seconds) > deadline:
         left = (deadline - now).total_seconds()
         return f"expected to take {_minutes(seconds)}, {_minutes(left)} are left until {zone_time(deadline, zone)}"
-    return ""
+    return None
 
 
 def zone_time(moment: datetime, zone: tzinfo) -> str:
