@@ -150,7 +150,7 @@ class Conversation:
             pass  # `receive` says how it ended
 
     def receive(self) -> Message:
-        """Return the next message; lines that are none go to the log as they are.
+        """Return the next message; other lines go to the log unchanged.
 
         Raises:
             ProtocolError: the agent has ended, or sends a message without end.

@@ -132,7 +132,7 @@ class Allowance:
             return None
         moment = time_text(found.until, now)
         if found.outage:
-            reason = f"the service of reviewer {name} fails; it is asked again at {moment}"
+            reason = f"the service of reviewer {name} is failing; it is retried at {moment}"
             return Wait(reason, found.until, kind="outage")
         return Wait(f"reviewer {name} is at its limit until {moment}", found.until)
 

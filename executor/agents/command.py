@@ -104,7 +104,7 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 
 
 def traces() -> bool:
-    """Whether the variables of OpenTelemetry ask for traces: an endpoint, or an exporter by name."""
+    """Whether the variables of OpenTelemetry request traces: an endpoint, or the name of an exporter."""
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
     kind = os.environ.get("OTEL_TRACES_EXPORTER", "")
@@ -190,11 +190,11 @@ def probe_agent(agent: Agent) -> Iterator[tuple[str, str, str]]:
     asked = agent.version and (agent.version[0] == name or shutil.which(agent.version[0]) is not None)
     version, problem = _version(agent) if asked else ("", "")
     if problem:
-        yield "agent-broken", problem, f"see why {name} does not start; install it again"
+        yield "agent-broken", problem, f"find out why {name} does not start, or reinstall it"
     logged_in = _login(agent)
     if agent.login and not logged_in:
         ways = " or ".join(f"set {way[1:]}" if way.startswith("$") else f"log in ({way})" for way in agent.login)
-        yield "agent-login", "nothing shows that it can log in", ways
+        yield "agent-login", "no sign that it can log in", ways
     elif not problem:
         yield "ok", ", ".join(part for part in (program, version, logged_in) if part), ""
 

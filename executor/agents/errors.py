@@ -239,9 +239,9 @@ _STATUSES = {
 }
 _SAYS = {
     "refusal": " refused",
-    "input": " waited for an answer that never comes",
+    "input": " waited for an answer that no one gives",
     "transient": ": its service failed",
-    "resource": ": the machine ran out of something",
+    "resource": ": the machine ran out of resources",
     "gave-up": " gave up",
 }
 _SERVER = range(500, 600)
@@ -353,7 +353,7 @@ def _finding(agent: Agent, kind: str, error: AgentError, now: datetime) -> Diagn
             until = now.timestamp() + error.retry_after
         if until is None:
             until = reset_time(error.message, now)
-    words = one_line(error.message)[:300] or (f"status {error.status}" if error.status else "no words were given")
+    words = one_line(error.message)[:300] or (f"status {error.status}" if error.status else "no message")
     return Diagnosis(kind, _sentence(agent, kind, words), until)
 
 

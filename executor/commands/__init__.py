@@ -51,7 +51,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "gc": "admin.gc:Gc",
         "repair": "admin.examine:Repair",
     },
-    "Tasks of your own (doit)": {
+    "Your own tasks (doit)": {
         "info": "list:Info",
         "clean": "list:Clean",
         "forget": "list:Forget",

@@ -137,7 +137,7 @@ REASON_OPTION = {
     "long": "reason",
     "type": str,
     "default": "",
-    "help": "why; kept with the decision",
+    "help": "reason, stored with the decision",
 }
 
 
@@ -215,7 +215,7 @@ def ending_of(error: BaseException, root: Path) -> tuple[int, str]:
         case KeyboardInterrupt():
             found = _INTERRUPTED, "SIGINT"
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
-            found = StateFullError.exit_code, f"{error}; nothing is lost, free some space and run again"
+            found = StateFullError.exit_code, f"{error}; nothing is lost; free some space and run again"
         case _ if fault := user_fault(error, root):
             found = UsageError.exit_code, fault
         case _ if type(error).__module__.startswith("doit."):
@@ -303,7 +303,7 @@ def require_here(params: Mapping[str, object]) -> None:
     for option, found, place in (("--dir", folder, Path(folder)), ("--file", file, Path(file).parent)):
         if place.resolve() != Path.cwd():
             raise UsageError(
-                f"{option} {found}: milestones run in the folder of their configuration; go there, or run "
+                f"{option} {found}: milestones run in the folder of their configuration; change to that folder, or run "
                 "`make-for-milestones COMMAND` in any folder of that repository"
             )
     if not Path(file).is_file():
@@ -447,4 +447,4 @@ def _meant(project: Project, command: str) -> str:
             raise UsageError(
                 f"name one milestone, for example `doit {command} {found[0]}`; there are {', '.join(found)}"
             )
-    raise UsageError("milestones/ declares no milestone; `doit new` makes one")
+    raise UsageError("milestones/ declares no milestone; `doit new` creates one")

@@ -71,14 +71,14 @@ def keep_mark(
     commit = store.commit(store.tree_of(on), [parent], message, who, int(time.time()))
     store.close()
     if not refs.move([Move(name, before, commit)], what):
-        raise ExecutorError(f"{name} was changed by somebody else at the same moment; try again")
+        raise ExecutorError(f"{name} was changed by another process at the same time; try again")
 
 
 class Accept(Command):
     """Records that a person accepts the landed work."""
 
     name = "accept"
-    doc_purpose = "keep landed work although its spec has changed, or count work that the base has already"
+    doc_purpose = "keep landed work under a changed spec, or count work that the base already has"
     doc_usage = "MILESTONE/ISSUE ..."
     cmd_options = (REASON_OPTION,)
 
@@ -104,9 +104,9 @@ class Accept(Command):
             _count_as_landed(project, observer, refs, who, ref, stop.lines[0])
             return
         if landing is None:
-            raise UsageError(f"{ref} has not landed, there is nothing to keep")
+            raise UsageError(f"{ref} has not landed; there is nothing to accept")
         if facts.spec_key == landing.trailers.spec_key or facts.spec_key in facts.accepted:
-            raise UsageError(f"{ref} has landed with the spec that is declared now, there is nothing to accept")
+            raise UsageError(f"{ref} has landed with the current spec; there is nothing to accept")
         milestone, issue = IssueRef.parse(ref)
         message = (
             f"accept {ref} under a changed spec\n\n{one_line(reason)}\n\n"
@@ -114,7 +114,7 @@ class Accept(Command):
         )
         name = f"{ACCEPTED}/{ref}"
         keep_mark(project, refs, who, name, on=landing.commit, message=message, what=f"accept {ref}", adding=False)
-        sys.stdout.write(f"{ref} stays landed as {landing.commit[:10]} under the spec that is declared now\n")
+        sys.stdout.write(f"{ref} stays landed as {landing.commit[:10]} under the current spec\n")
 
 
 def _count_as_landed(project: Project, observer: Observer, refs: Refs, who: Identity, ref: str, commit: str) -> None:
@@ -137,7 +137,7 @@ class AnswerCommand(Command):
     """Records a person's answer; the next attempt receives it."""
 
     name = "answer"
-    doc_purpose = "answer the question that an agent has asked about an issue"
+    doc_purpose = "answer an agent's question about an issue"
     doc_usage = 'MILESTONE/ISSUE "ANSWER"'
 
     def run(self, _options: Options, arguments: list[str]) -> int:
@@ -165,7 +165,7 @@ class AnswerCommand(Command):
         message = f"answer to {ref}\n\n{encode(AnswersTrailers(milestone, issue, stop.attempt, answers))}\n"
         name = f"{ANSWERS}/{ref}"
         keep_mark(project, refs, who, name, on=view.tip, message=message, what=f"answer {ref}", adding=True)
-        sys.stdout.write(f"{ref} is answered; the next attempt is given it: doit issue:{ref}\n")
+        sys.stdout.write(f"{ref} is answered; the next attempt gets the answer: doit issue:{ref}\n")
         return 0
 
 
@@ -175,7 +175,7 @@ _SHOW = {
     "long": "show",
     "type": bool,
     "default": False,
-    "help": "only show what would be approved of",
+    "help": "only show the change that would be approved",
 }
 
 
@@ -183,7 +183,7 @@ class Approve(Command):
     """Records that a person approves a change that a rule stopped."""
 
     name = "approve"
-    doc_purpose = "clear a stop for exactly this change (--show: look at it first)"
+    doc_purpose = "clear a stop for exactly this change (--show: show it first)"
     doc_usage = "MILESTONE/ISSUE"
     cmd_options = (REASON_OPTION, _SHOW, JSON_OPTION)
 
@@ -200,14 +200,14 @@ class Approve(Command):
         facts, decision = observer.facts(ref), observer.decision(ref)
         stop = facts.state.stop
         if decision.status not in {Status.REVIEW, Status.SKIPPED} or stop is None:
-            raise UsageError(f"{ref} is {decision.status}, expected review or skipped; there is nothing to approve of")
+            raise UsageError(f"{ref} is {decision.status}, expected review or skipped; there is nothing to approve")
         if not stop.bound:
-            raise UsageError(f"{ref} was stopped by {stop.rule}, which has no change to approve of; `doit retry {ref}`")
+            raise UsageError(f"{ref} was stopped by {stop.rule}, which has no change to approve; `doit retry {ref}`")
         if options["show"]:
             _show(ref, stop, as_json=options["json"])
             return 0
         if not one_line(options["reason"]):
-            raise UsageError(f'say why: doit approve {ref} --reason "..."; `--show` shows what stopped it')
+            raise UsageError(f'--reason is missing: doit approve {ref} --reason "..."; `--show` shows what stopped it')
         prepare_cache(project)
         milestone, issue = IssueRef.parse(ref)
         view = observer.views[milestone]
@@ -254,7 +254,7 @@ class Retry(Command):
     """Restores the attempts of an issue."""
 
     name = "retry"
-    doc_purpose = "clear a skipped or failed issue, or bring a reverted one back; the next run tries it again"
+    doc_purpose = "clear a skipped, failed or reverted issue; the next run tries it again"
     doc_usage = "MILESTONE/ISSUE ..."
     cmd_options = (REASON_OPTION,)
 
@@ -312,7 +312,7 @@ class Pause(Command):
     """Pauses milestones; a run in progress finishes its current work and starts nothing more."""
 
     name = "pause"
-    doc_purpose = "start nothing more of a milestone until `doit unpause`"
+    doc_purpose = "start no more issues of a milestone until `doit unpause`"
     doc_usage = "MILESTONE ..."
     cmd_options = (REASON_OPTION,)
 
@@ -321,14 +321,14 @@ class Pause(Command):
         project = open_project()
         for item in _named(project, arguments, "pause"):
             if item["pause"] is not None:
-                sys.stdout.write(f"{item['id']} is paused already, since {safe(item['pause'][0])}\n")
+                sys.stdout.write(f"{item['id']} is already paused since {safe(item['pause'][0])}\n")
                 continue
             if item["status"] == "released":
-                raise UsageError(f"{item['id']} is released, there is nothing to pause")
+                raise UsageError(f"{item['id']} is released; there is nothing to pause")
             held = item["status"] == "in progress" and item["reason"].startswith("is being run")
             _mark(project, item["id"], item["start"], one_line(options["reason"]))
-            after = "; the run that is at work ends what it has begun" if held else ""
-            sys.stdout.write(f"{item['id']} is paused{after}; go on with: doit unpause {item['id']}\n")
+            after = "; the active run finishes the issues that it has started" if held else ""
+            sys.stdout.write(f"{item['id']} is paused{after}; continue with: doit unpause {item['id']}\n")
         return 0
 
 
@@ -336,7 +336,7 @@ class Unpause(Command):
     """Unpauses milestones."""
 
     name = "unpause"
-    doc_purpose = "let a paused milestone go on"
+    doc_purpose = "continue a paused milestone"
     doc_usage = "MILESTONE ..."
 
     def run(self, _options: Options, arguments: list[str]) -> int:
@@ -349,9 +349,9 @@ class Unpause(Command):
             if tip is None:
                 sys.stdout.write(f"{item['id']} is not paused\n")
             elif not refs.move([Move(name, tip, None)], f"unpause {item['id']}"):
-                raise ExecutorError(f"{name} was changed by somebody else at the same moment; try again")
+                raise ExecutorError(f"{name} was changed by another process at the same time; try again")
             else:
-                sys.stdout.write(f"{item['id']} goes on: doit milestone:{item['id']}\n")
+                sys.stdout.write(f"{item['id']} is no longer paused: doit milestone:{item['id']}\n")
         return 0
 
 

@@ -68,7 +68,7 @@ _TASKS = {
     "long": "tasks",
     "type": bool,
     "default": False,
-    "help": "doit's own list of tasks",
+    "help": "list doit's tasks instead",
 }
 
 
@@ -111,7 +111,7 @@ class List(_PresentOutput, DoitList):
             params.pop("json")
             code = int(super().execute(params, args) or 0)
             if not tasks:
-                sys.stderr.write("no milestone is declared here; write milestones/ID.toml, or `doit import PLAN`\n")
+                sys.stderr.write("no milestone is declared; write milestones/ID.toml, or `doit import PLAN`\n")
             return code
         require_here(params)
         index = index_of(open_project())
@@ -169,11 +169,11 @@ def _text(index: StatusIndex, rows: list[IssueRow], names: list[str], *, every: 
 
 _GROUPS = ("issue:", "step:", "milestone:", "release:")
 _INSTEAD = {
-    "clean": "`doit gc` removes what nobody needs any more",
-    "forget": "what has landed is in git; `doit retry ISSUE` has an issue implemented again",
+    "clean": "`doit gc` removes what is no longer needed",
+    "forget": "landings are in git; `doit retry ISSUE` implements an issue again",
     "ignore": '`doit pause MILESTONE` or `hold = "REASON"` in an issue holds it back',
-    "reset-dep": "what has landed is in git; `doit accept ISSUE` keeps a landing whose spec changed",
-    "strace": "`doit log ISSUE --raw` prints what an agent and its checks printed",
+    "reset-dep": "landings are in git; `doit accept ISSUE` keeps a landing whose spec changed",
+    "strace": "`doit log ISSUE --raw` prints the output of an agent and its checks",
 }
 
 
@@ -300,7 +300,7 @@ _MEMORY = Path(".cache/doit.json")
 
 
 def _callable_name(item: object) -> str:
-    """Return the name of an `uptodate` function; other values as they are."""
+    """Return the name of an `uptodate` function; other values unchanged."""
     name = getattr(item, "__qualname__", "")
     return f"{name.replace('.<locals>', '')}()" if name else str(item)
 
@@ -318,7 +318,7 @@ def _on_own_tasks(command: str, words: list[str], action: Callable[[list[str]], 
     """
     own = next((word for word in _with_groups(words) if word.startswith(_GROUPS) or word in _KINDS), "")
     if own:
-        raise UsageError(f"`doit {command}` is for tasks of your own, found {own}: {_INSTEAD[command]}")
+        raise UsageError(f"`doit {command}` works only on your own tasks, found {own}: {_INSTEAD[command]}")
     try:
         return int(action(words) or 0)
     except (InvalidCommand, InvalidTask) as error:
@@ -329,13 +329,11 @@ def _unknown(name: str, names: list[str]) -> str:
     from executor.model.hints import did_you_mean
 
     if name.startswith("step:"):
-        return (
-            f"{name} has nothing to do, or there is no such step; `doit explain {name[5:].rpartition('/')[0]}` says why"
-        )
-    return f'"{name}" is no task{did_you_mean(name, names) or "; `doit list --tasks` shows them"}'
+        return f"{name} has nothing to do or does not exist; `doit explain {name[5:].rpartition('/')[0]}` says why"
+    return f'"{name}" is not a task{did_you_mean(name, names) or "; `doit list --tasks` shows them"}'
 
 
-_OWN_TASKS = "Tasks of your own (doit)"
+_OWN_TASKS = "Your own tasks (doit)"
 
 
 class _UnknownWord(Exception):  # noqa: N818  (never leaves this module)
@@ -346,7 +344,7 @@ class Help(DoitHelp):
     """Replaces doit's help in projects with milestones."""
 
     name = "help"
-    doc_purpose = "show the commands, or the options of one"
+    doc_purpose = "list the commands, or the options of one"
     doc_usage = "[COMMAND | TASK]"
     _asked = False
 
@@ -364,7 +362,7 @@ class Help(DoitHelp):
             from executor.model.hints import did_you_mean
 
             hint = did_you_mean(args[0], self.cmds) or "; `doit help` lists the commands"
-            raise UsageError(f'"{args[0]}" is no command and no task{hint}') from None
+            raise UsageError(f'"{args[0]}" is neither a command nor a task{hint}') from None
 
     def print_usage(self, cmds: Mapping[str, type[DoitCommand]]) -> None:
         """Print the commands in groups; called by doit, also for an unknown word."""
@@ -381,7 +379,7 @@ class Help(DoitHelp):
         program = executor.DISTRIBUTION if self.bin_name == executor.DISTRIBUTION else "doit"
         lines += [
             f"{program} milestone:ID runs a milestone.",
-            f"{program} issue:ID/ISSUE runs one issue and what it needs.",
+            f"{program} issue:ID/ISSUE runs one issue and the issues it needs.",
             f"{program} help COMMAND lists the options of a command.",
         ]
         sys.stdout.write("\n".join(lines) + "\n")

@@ -98,7 +98,7 @@ def run_note(snapshot: Snapshot) -> str:
         word = _CUT_OFF.get(run.how, "interrupted")
         why = run.why or "the run died"
         flying = ", ".join(str(IssueRef(snapshot.milestone, issue)) for issue in run.in_flight)
-        at_work = f", at work on {flying}" if flying else ""
+        at_work = f", working on {flying}" if flying else ""
         return f"{word} about {ended} ({why}){at_work}; doit milestone:{snapshot.milestone} resumes it"
     return f"{_standing(snapshot)}; the last run ended at {ended} with exit code {run.code}"
 
@@ -176,7 +176,7 @@ def _notes(snapshot: Snapshot) -> list[str]:
         if item.what.startswith("step ")
     ]
     quiet = (item for item in snapshot.working if item.stalled)
-    found += [f"{item.ref} {item.what} has shown no sign of life for {ago(item.quiet)}: stalled" for item in quiet]
+    found += [f"{item.ref} {item.what} no sign of life for {ago(item.quiet)}: stalled" for item in quiet]
     return [f"  {note}" for note in found if note]
 
 

@@ -48,7 +48,7 @@ _PLAIN = {
     "long": "plain",
     "type": bool,
     "default": False,
-    "help": "plain lines also on a terminal",
+    "help": "print plain lines, even on a terminal",
 }
 _FROM = {
     "name": "from_",
@@ -56,7 +56,7 @@ _FROM = {
     "long": "from",
     "type": str,
     "default": "",
-    "help": "issue to start at; incomplete ones before it in the file are passed over and not in the way",
+    "help": "issue to start at; incomplete issues before it in the file are skipped and do not block it",
 }
 UNTIL = {
     "name": "until",
@@ -64,7 +64,7 @@ UNTIL = {
     "long": "until",
     "type": str,
     "default": "",
-    "help": "begin nothing that is not expected to end by then: 06:00, or 2030-01-31T06:00",
+    "help": "start no issue that is not expected to end by this time: 06:00, or 2030-01-31T06:00",
 }
 _BUDGET = {
     "name": "budget",
@@ -80,7 +80,7 @@ _TAKE_OVER = {
     "long": "take-over",
     "type": bool,
     "default": False,
-    "help": "go on here at once although another machine may still run the milestone; that run then stops",
+    "help": "continue here immediately, even if another machine may still run the milestone; that run then stops",
 }
 OPTIONS = (_FROM, _PLAIN, UNTIL, _BUDGET, _TAKE_OVER)
 
@@ -111,7 +111,7 @@ def workers_of(params: Options) -> int:
     """
     count = int(params.get("num_process") or 0)
     if count < 0:
-        raise UsageError(f'-n: expected how many issues at a time, for example 4, found "{count}"')
+        raise UsageError(f'-n: expected the number of issues at a time, for example 4, found "{count}"')
     return count
 
 
@@ -134,7 +134,7 @@ class Run(DoitRun):
     """Replaces doit's `run`; tasks other than milestones run as in plain doit."""
 
     name = "run"
-    doc_purpose = "run tasks; milestone:ID, issue:ID/ISSUE and release:ID are those of milestones/"
+    doc_purpose = "run tasks; milestone:ID, issue:ID/ISSUE and release:ID come from milestones/"
     doc_usage = "[milestone:ID | issue:ID/ISSUE | release:ID | TASK ...]"
     cmd_options = (*DoitRun.cmd_options, *OPTIONS)
     _plain = False
@@ -177,7 +177,7 @@ class Run(DoitRun):
         if not wanted:
             return self._own_tasks(root, params, args)
         if len(wanted) < len(args):
-            raise UsageError("run tasks of your own and milestones in separate commands")
+            raise UsageError("run your own tasks and milestones in separate commands")
         require_here(params)
         project = open_project(root)
         _ask_versions(project)
@@ -197,9 +197,9 @@ class Run(DoitRun):
         """Run the user's tasks as in plain doit."""
         if has_milestones(root):
             if not args and not params.get("default_tasks"):
-                raise UsageError("name what to run, for example `doit milestone:ID`; `doit list` shows what is pending")
+                raise UsageError("name a task, for example `doit milestone:ID`; `doit list` shows pending issues")
             if any(f"{word.partition(':')[0]}:" in _OURS for word in args):
-                raise UsageError("tasks of milestones are run by name, for example `doit milestone:ID`")
+                raise UsageError("tasks of milestones run only if named, for example `doit milestone:ID`")
             prepare_cache(open_project(root))
         action = super().execute
         self._execute = super()._execute  # type: ignore[method-assign]  # doit looks at its parameters
@@ -315,7 +315,7 @@ def _begin(session: Session, records: RunRecords, wanted: list[str], workers: in
 
 
 def _open(session: Session, wanted: list[str], start: str, left_out: Iterable[str]) -> None:
-    """Say what the run is about, and write the receipts of what has landed."""
+    """Print the header of the run, and write missing receipts of landings."""
     from executor.commands.summary import opening, passed_over
     from executor.tasks.compile import selected
 
@@ -397,7 +397,7 @@ def _startable(project: Project, wanted: list[str]) -> tuple[list[str], list[str
     for name in wanted:
         item = index.milestone(name.partition(":")[2].partition("/")[0])
         if item is not None and item["status"] == "paused":
-            refused[name] = f"{item['reason']}; nothing was started, go on with: {item['hint']}"
+            refused[name] = f"{item['reason']}; nothing was started; continue with: {item['hint']}"
     if len(refused) == len(wanted):
         raise PersonNeededError("\n".join(dict.fromkeys(refused.values())))
     return list(dict.fromkeys(refused.values())), [name for name in wanted if name not in refused]

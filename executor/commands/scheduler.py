@@ -224,7 +224,7 @@ def _take_back_ignored(tasks: list[Any], database: Any, reporter: Reporter) -> N
     for task in tasks:
         if database.status_is_ignore(task):
             database.remove(task.name)
-            reporter.say("note", task.name, "`doit ignore` holds nothing back here and is taken back; see `doit pause`")
+            reporter.say("note", task.name, "`doit ignore` has no effect on milestones; use `doit pause`")
 
 
 _CHOICE = 64
@@ -266,7 +266,7 @@ class Urgency:
         return min(choice, key=lambda ref: (self._overlaps.cost(ref, begun), self.of(ref)))
 
     def record_overlap(self, ref: str) -> None:
-        """Record which issues at work an issue is expected to meet that starts now."""
+        """Record the running issues with which a starting issue is expected to overlap."""
         working = list(self._session.working)
         found = self._overlaps.between(ref, working) if len(working) > 1 else []
         if found:
@@ -302,7 +302,7 @@ class _Ready:
         return self._waiting.pop(refs.index(chosen))[2]
 
     def ended(self, ref: str, _decision: Decision) -> None:
-        """An issue is no longer at work."""
+        """Record that an issue is no longer running."""
         self._given.pop(ref, None)
 
     def __len__(self) -> int:
@@ -428,12 +428,12 @@ class Patience:
         if late or seconds > self._left[purse]:
             return False
         self._left[purse] -= seconds
-        text = f"nothing else to do: {decisions[ref].reason}; goes on at {time_text(soon[ref], now)}"
+        text = f"nothing else to do: {decisions[ref].reason}; continues at {time_text(soon[ref], now)}"
         session.tell("wait", ref, text)
         return not session.stopping.wait(seconds + 0.05)
 
     def _is_over(self, decisions: Mapping[str, Decision], now: float) -> bool:
-        """Return whether a wait has ended while other issues were at work, so that its issue has something to do."""
+        """Return whether a wait has ended while other issues were running, so its issue can continue."""
         for ref, decision in decisions.items():
             wait, since = self._rested.get(ref, (None, now))
             if wait is None or not wait.until or not since < wait.until <= now or decision.act is Act.REST:

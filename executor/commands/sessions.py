@@ -221,7 +221,7 @@ def tracked(session: Session) -> Iterator[Callable[[], list[str]]]:
 
 @contextmanager
 def traced(session: Session) -> Iterator[None]:
-    """Send the trace of the session's runs after the block, where one is asked for. A failure is a note, no more."""
+    """Send the trace of the session's runs after the block, if requested. A failure is only a note."""
     try:
         yield
     finally:
@@ -316,7 +316,7 @@ def _declare(session: Session, milestone: Milestone, view: MilestoneView) -> Dec
     text = edited_plan(path.read_text(encoding="utf-8"), {}, {}, [], issues)
     write_atomic(path, text.encode(), durable=False)
     asks = milestone.roadmap == "ask"
-    then = f"look at them, then doit milestone:{milestone.id}" if asks else "the run goes on with them"
+    then = f"review them, then doit milestone:{milestone.id}" if asks else "the run continues with them"
     listed = [f"  {name}  {values['size']}  {values['title']}" for name, values in issues.items()]
     return Declared(
         (f"{milestone.id}: the roadmap declares {counted(len(issues), 'issue')} in {shown}; {then}", *listed), asks

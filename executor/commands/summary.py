@@ -154,7 +154,7 @@ def start_of(compiled: Compiled, wanted: Sequence[str], given: str) -> str:
         return ""
     milestones = [name.partition(":")[2] for name in wanted if name.startswith("milestone:")]
     if len(milestones) != 1 or len(wanted) != 1:
-        raise UsageError("--from says where one milestone starts, for example `doit milestone:m4 --from 4.4`")
+        raise UsageError("--from needs exactly one milestone, for example `doit milestone:m4 --from 4.4`")
     ref = compiled.ref(given if "/" in given else f"{milestones[0]}/{given}")
     if IssueRef.parse(ref).milestone != milestones[0]:
         raise UsageError(f"--from {given}: {ref} is not an issue of milestone {milestones[0]}")
@@ -175,7 +175,7 @@ def passed_over(observer: Observer, start: str) -> tuple[str, ...]:
 
 
 def opening(observer: Observer, wanted: Sequence[str], start: str, passed: Sequence[str]) -> list[str]:
-    """Describe for each requested milestone what is complete and where the run resumes."""
+    """Describe the completed issues of each requested milestone and where the run resumes."""
     return [line for name in _milestones(wanted) for line in _opening(observer, name, start, passed)]
 
 
@@ -207,10 +207,10 @@ def _opening(observer: Observer, name: str, start: str, passed: Sequence[str]) -
         word = "waiting at"
     lines = [f"{_titled(milestone)}, completed {_listed(landed) or 'none'}, {word} {first.partition('/')[2]}"]
     if start and start not in rest:
-        lines.append(f"{start} has landed and stays as it is")
+        lines.append(f"{start} has landed and is not changed")
     if passed:
         names = _listed([IssueRef.parse(ref).issue for ref in passed])
-        lines.append(f"passed over because of --from, and not in the way: {names}")
+        lines.append(f"skipped because of --from, without blocking others: {names}")
     return lines
 
 
@@ -234,7 +234,7 @@ def _closing(observer: Observer, name: str) -> list[str]:
     )
     handoff = "none asked for"
     if latest is not None:
-        handoff = f"{len(view.handoffs)}, the last one: git show {HANDOFFS}/{name}/{latest.trailers.issue}:handoff.md"
+        handoff = f"{len(view.handoffs)}, latest: git show {HANDOFFS}/{name}/{latest.trailers.issue}:handoff.md"
     base = view.base.removeprefix("refs/heads/")
     return [
         f"{_titled(milestone)} is complete",
@@ -303,7 +303,7 @@ def summary(
             lines.append(safe(f"{'':<9}{decisions[ref].reason}"))
             lines.append(safe(f"{'':<9}next: {_next(ref, decisions)}"))
     if len(landed) > _MOST_LANDED:
-        lines.insert(1 + _MOST_LANDED, f"landed   and {len(landed) - _MOST_LANDED} more in this run")
+        lines.insert(1 + _MOST_LANDED, f"landed   {len(landed) - _MOST_LANDED} more in this run")
     for name, problem in errors.items():
         lines.append(safe(f"error in {name}: {' '.join(problem.split())}"))
     found = counts(str(decision.status) for decision in decisions.values())
@@ -314,7 +314,7 @@ def summary(
     cost = sum(item.cost for item in spent.values())
     lines.append(f"this run: {len(landed)} landed in {ago(_elapsed(session))}, cost {money(cost)}")
     if interrupted:
-        lines.append("interrupted; the next run goes on where this one ended")
+        lines.append("interrupted; the next run continues from here")
     return "\n".join(lines) + "\n"
 
 
@@ -354,9 +354,9 @@ def _next(ref: str, decisions: Mapping[str, Decision]) -> str:
     if decision.status is Status.BLOCKED and decision.hint:
         need = decision.hint.removeprefix("doit issue:")
         if need == ref:
-            return f"doit log {ref} says what is wrong on the branch; then {decision.hint}"
+            return f"doit log {ref} shows the failure on the branch; then {decision.hint}"
         if need in decisions and decisions[need].status is not Status.PENDING:
-            return f"nothing; it goes on when {need} has landed"
+            return f"none; it continues when {need} has landed"
     return decision.hint or f"doit milestone:{ref.partition('/')[0]}"
 
 
@@ -365,7 +365,7 @@ def _short(title: str) -> str:
 
 
 def released(session: Session, outcome: Outcome) -> str:
-    """Format the criteria of a release as a table, and what was done or is missing."""
+    """Format the criteria of a release as a table, with the steps done or the next step."""
     rows = [[str(item.met), item.kind, item.name, item.reason] for item in outcome.criteria]
     shown = f"{table(rows)}\n\n" if rows else ""
     name = outcome.milestone
@@ -387,7 +387,7 @@ def unblocked(request: Request) -> str:
     for name in [name for name in names if name not in refused]:
         for other in unblocked_now(session.observer, name):
             title = session.compiled.milestone(other).title
-            lines.append(f"{name} is complete: {other} ({safe(title)}) can go on: doit milestone:{other}\n")
+            lines.append(f"{name} is complete: {other} ({safe(title)}) can continue: doit milestone:{other}\n")
     return "".join(dict.fromkeys(lines))
 
 
@@ -395,7 +395,7 @@ def note_on(record: RunRecord, milestone: str) -> str:
     """Format the note at the start of a run that follows an interrupted one."""
     why = f" ({record.why})" if record.why else ""
     flying = ", ".join(f"{milestone}/{issue} (attempt {number})" for issue, number in record.in_flight.items())
-    at_work = f"; it was at work on {flying}" if flying else "; nothing was under way"
+    at_work = f"; it was working on {flying}" if flying else "; no issue was in progress"
     return (
         f"the run of {local_time(record.started)} by {record.user} on {record.host} "
         f"(process {record.pid}) {_ENDED[record.how]}{why}{at_work}"

@@ -96,9 +96,7 @@ def explained(error: Exception, commands: Iterable[str], tasks: Iterable[str]) -
         )
     own = next((name for name in re.findall(r"'([^']*)'|\b(\w+)\b", text) for name in name if name in _GROUPS), "")
     if own:
-        return UsageError(
-            f'dodo.py: "{own}" is the name of the tasks that make-for-milestones makes; rename yours ({text})'
-        )
+        return UsageError(f'dodo.py: "{own}" is reserved for the tasks of make-for-milestones; rename yours ({text})')
     if text.startswith("Could not find dodo file"):
         return UsageError(f"{text.splitlines()[0]} `make-for-milestones init` writes one")
     return UsageError(text if isinstance(error, CmdParseError) else f"dodo.py: {text}")
@@ -109,11 +107,11 @@ def _unknown(word: str, commands: Iterable[str], tasks: Iterable[str]) -> str:
 
     if word in COMMANDS and word not in set(commands):
         return (
-            f"`doit {word}` is a command of make-for-milestones that this repository was set up without; "
+            f"`doit {word}` is a command of make-for-milestones that the configuration of this repository lacks; "
             "`make-for-milestones init` adds it to the configuration"
         )
     lists = "; `doit help` lists the commands, `doit list --tasks` the tasks"
-    return f'"{word}" is no command and no task{did_you_mean(word, [*commands, *tasks]) or lists}'
+    return f'"{word}" is neither a command nor a task{did_you_mean(word, [*commands, *tasks]) or lists}'
 
 
 class RequestLoader(NamespaceTaskLoader):

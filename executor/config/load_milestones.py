@@ -432,7 +432,7 @@ def _earlier_ids(issues: Sequence[tuple[int, Issue]], file: str, read: Read) -> 
     for place, issue in issues:
         for old in issue.was:
             if old == issue.id:
-                problem = f"{quoted(old)} is its present id; remove it here"
+                problem = f"{quoted(old)} is its current id; remove it here"
             elif old in owner:
                 problem = f"{quoted(old)} is already an earlier id of {quoted(owner[old])}"
             else:

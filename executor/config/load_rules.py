@@ -328,7 +328,7 @@ def _issue_problems(
     names = issue.agent if policy is None else policy.agent_names(issue)
     if not names and whole and policy is not None:
         fit = " and ".join(policy.fitting(issue))
-        advice = f"; its options fit {fit}, name one" if fit else known["agents"].advice("", "agents")
+        advice = f"; its options fit {fit}; name one" if fit else known["agents"].advice("", "agents")
         yield "agent", f"no agent is declared{by}, and the route of type {quoted(issue.type)} names none{advice}"
     unknown = list(_unknown(names, known, "agents", "agents"))
     for name, advice in unknown:

@@ -234,7 +234,7 @@ def _offered(stem: str, name: object) -> dict[str, object]:
     except Exception as error:
         raise PluginError(f"{known[name]} fails: {type(error).__name__}: {error}") from error
     if not isinstance(keys, Mapping):
-        raise PluginError(f"{known[name]} gives {type(keys).__name__}, expected the keys of a table")
+        raise PluginError(f"{known[name]} returns {type(keys).__name__}, expected the keys of a table")
     return dict(keys)
 
 
@@ -253,16 +253,16 @@ def check_check(plugin: Any) -> list[str]:
 
 def _problems(plugin: Any, protocol: Any, stem: str) -> Iterator[str]:
     if not isinstance(plugin, protocol):
-        yield f"it is no {protocol.__name__}"
+        yield f"it is not a {protocol.__name__}"
         return
     keys = [getattr(plugin, _OFFERS[stem][1])() for _ in range(2)]
     if not all(isinstance(item, Mapping) for item in keys):
-        yield f"it gives {type(keys[0]).__name__}, expected the keys of a table"
+        yield f"it returns {type(keys[0]).__name__}, expected the keys of a table"
         return
     if keys[0] != keys[1]:
-        yield "it gives other keys at the second call; the fingerprint of what it offers would change all the time"
+        yield "it returns other keys at the second call, so its fingerprint would change every time"
     if _KEY in keys[0]:
-        yield "it names a plug-in itself"
+        yield "its keys name a plug-in"
         return
     word, faults, model = _WORDS[stem], list[Fault](), Agent if stem == "agents" else Check
     named({stem: {word: {"offered": dict(keys[0])}}}, stem, word, model, "rules", faults)

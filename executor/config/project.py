@@ -338,7 +338,7 @@ def _unconnected(root: Path) -> list[Obstacle]:
     if configured or not dodo.is_file() or b"executor" in content_of(dodo):
         return []
     line = "from executor.tasks import DOIT_CONFIG, task_milestones"
-    return [Obstacle("dodo-unconnected", f"{dodo.name} has no tasks of milestones", f"add to it: {line}")]
+    return [Obstacle("dodo-unconnected", f"{dodo.name} does not import the tasks of milestones", f"add to it: {line}")]
 
 
 def base_names(milestone: Milestone) -> list[str]:
@@ -374,7 +374,7 @@ def base_branch(milestone: Milestone, refs: Refs, tips: dict[str, str]) -> str:
     if not branches and refs.tip("HEAD") is None:
         raise RepositoryError(
             f"the repository has no commits, but milestone {milestone.id} starts from branch "
-            f'"{wanted[0]}"; commit something first'
+            f'"{wanted[0]}"; commit first'
         )
     known = ", ".join(branches) or "none"
     raise DeclarationError(
@@ -382,7 +382,7 @@ def base_branch(milestone: Milestone, refs: Refs, tips: dict[str, str]) -> str:
             Fault(
                 f"milestones/{milestone.id}.toml",
                 "milestone.base",
-                f'branch "{wanted[0]}" does not exist; branches here: {known}; create it or declare another base',
+                f'branch "{wanted[0]}" does not exist; branches here: {known}; create it, or declare another base',
             )
         ]
     )
@@ -390,7 +390,7 @@ def base_branch(milestone: Milestone, refs: Refs, tips: dict[str, str]) -> str:
 
 @cache
 def packaged_rules() -> Path:
-    """Return the folder of the packaged rules: inside the installed package, or beside it in a checkout."""
+    """Return the folder of the packaged rules: inside the installed package, or next to it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "_rules"
     return installed if installed.is_dir() else package.parent / "rules"

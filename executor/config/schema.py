@@ -46,7 +46,7 @@ _SINGLE: dict[str, type[BaseModel]] = {
     "verdicts": VerdictRules,
 }
 _EXTENDED = {"^extend_": {"type": ["array", "object"]}}
-_PLUGIN = {"type": "string", "description": "name of a plug-in whose keys stand below these"}
+_PLUGIN = {"type": "string", "description": "name of a plug-in that provides default keys"}
 
 
 def schema_line(up: str, kind: str) -> str:
@@ -196,7 +196,7 @@ def schema_fault(schema: object) -> str:
     try:
         validator_for(schema).check_schema(schema)
     except SchemaError as error:
-        return f"is no JSON Schema: {_place(error.path)}{_short(error.message)}"
+        return f"is not a valid JSON Schema: {_place(error.path)}{_short(error.message)}"
     return ""
 
 

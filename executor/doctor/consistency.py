@@ -88,7 +88,7 @@ def inconsistencies(compiled: Compiled) -> Iterator[Finding]:
         events, problem = _journal(compiled.project, name)
         yield problem or Finding("ok", f"journal of {name}", f"{len(events)} records")
         if is_held(compiled.project, name):
-            yield Finding("running", f"milestone {name}", "is being run now; its state is looked at when it is not")
+            yield Finding("running", f"milestone {name}", "is being run now; its state is checked only between runs")
             continue
         mine = [item for item in kept if item.ref.startswith(f"{ATTEMPTS}/{name}/")]
         scene = _Scene(compiled, refs, view, events, fold(events), mine)
@@ -106,7 +106,7 @@ def _journal(project: Project, name: str) -> tuple[list[Record], Finding | None]
     except StateBrokenError as error:
         return [], Finding("journal-broken", f"journal of {name}", str(error), f"doit repair {name} shows more")
     text = f"{trouble.path} {trouble.why}; runs of {name} are refused"
-    todo = "use the newer version" if trouble.newer else f"doit repair {name} shows what can be kept of it"
+    todo = "use the newer version" if trouble.newer else f"doit repair {name} shows what can be kept"
     return [], Finding("journal-broken", f"journal of {name}", text, todo)
 
 
@@ -114,8 +114,10 @@ def _branch(scene: _Scene) -> Iterator[Finding]:
     """Yield landings in the journal that the branch lacks, or that are ahead of the branch."""
     view, branch = scene.view, scene.view.milestone.branch
     if view.ahead:
-        text = f"what landed last is kept beyond {branch}, at {view.ahead[:10]}, because a checkout could not follow"
-        todo = f"commit or put aside what its checkouts have, then doit milestone:{scene.name}"
+        text = (
+            f"the latest landings are kept beyond {branch}, at {view.ahead[:10]}, because a checkout could not follow"
+        )
+        todo = f"commit or stash the changes in its checkouts, then doit milestone:{scene.name}"
         yield Finding("branch-behind", f"milestone {scene.name}", text, todo)
     last = {item.key: (item, event) for item in scene.events if isinstance(event := item.event, Landed)}
     lost = [(item, event) for issue, (item, event) in last.items() if _revision(view, issue) < event.revision]
@@ -136,11 +138,11 @@ def _branch(scene: _Scene) -> Iterator[Finding]:
     ]
     if rewritten:
         text = f"{branch} was rewritten by hand: {_named(scene, rewritten)} landed as other commits; git decides"
-        yield Finding("branch-rewritten", f"milestone {scene.name}", f"{text}, nothing is done again")
+        yield Finding("branch-rewritten", f"milestone {scene.name}", f"{text}; no issue is implemented again")
     twice = [issue for issue, known in view.history.items() if len(known) > _revision(view, issue)]
     if twice:
         names = ", ".join(twice[:_MOST_NAMED])
-        text = f"{branch} has more landings of {names} than revisions; somebody else commits there"
+        text = f"{branch} has more landings of {names} than revisions; someone else commits there"
         yield Finding("landed-twice", f"milestone {scene.name}", text, f"git log --first-parent {branch}, revert one")
 
 
@@ -149,16 +151,16 @@ def _lost(scene: _Scene, lost: list[tuple[Record, Landed]]) -> Finding:
     newest = max(lost, key=lambda pair: pair[0].number)[1].commit
     what = f"{branch} was deleted" if not view.exists else f"{branch} was moved by hand"
     names = _named(scene, [item for item, _ in lost])
-    text = f"{what}: {names} landed by the journal and {'are' if len(lost) > 1 else 'is'} not on it"
+    text = f"{what}: {names} landed according to the journal, but {'are' if len(lost) > 1 else 'is'} not on it"
     subject, kind = f"milestone {scene.name}", "branch-lost" if view.exists else "branch-deleted"
-    again = f"doit retry {' '.join(f'{scene.name}/{item.key}' for item, _ in lost)} to have them implemented again"
+    again = f"doit retry {' '.join(f'{scene.name}/{item.key}' for item, _ in lost)} to implement them again"
     if scene.refs.tip(newest) is None:
         return Finding(kind, subject, f"{text}, and the commits are gone; git decides", again)
     if not view.exists:
         return Finding(kind, subject, f"{text}; git decides", f"git branch {branch} {newest}, or {again}")
     if scene.refs.contains(view.tip, newest):
         return Finding(kind, subject, f"{text}; git decides", f"git branch -f {branch} {newest}, or {again}")
-    todo = f"it has commits of its own: git merge {newest} (git log {view.tip[:10]}..{newest[:10]}), or {again}"
+    todo = f"it has other commits: git merge {newest} (git log {view.tip[:10]}..{newest[:10]}), or {again}"
     return Finding(kind, subject, f"{text}; git decides", todo)
 
 
@@ -173,7 +175,7 @@ def _receipts(scene: _Scene) -> Iterator[Finding]:
                 path.unlink(missing_ok=True)
                 return "receipt removed"
 
-            text = "it has a receipt, but no commit of it is on the branch; what needs it would believe the receipt"
+            text = "it has a receipt, but no commit on the branch; issues that need it would trust the receipt"
             yield Finding("receipt-stray", str(IssueRef(name, issue)), text, mend=forget, milestone=name)
     if not scene.events and not paths:
         return  # without `.cache/` there are none, and the next run writes them
@@ -191,7 +193,7 @@ def _receipts(scene: _Scene) -> Iterator[Finding]:
             return "receipt written from its commit"
 
         kind = "receipt-wrong" if issue in paths else "receipt-missing"
-        what = "its receipt is of another commit" if issue in paths else "it has landed, but has no receipt"
+        what = "its receipt names another commit" if issue in paths else "it has landed, but has no receipt"
         text = f"{what} ({landing.commit[:10]}); the next run writes it too"
         yield Finding(kind, str(IssueRef(name, issue)), text, mend=write, milestone=name)
 
@@ -202,16 +204,14 @@ def _attempts(scene: _Scene) -> Iterator[Finding]:
     for item in scene.kept:
         place = attempt_in(item.ref)
         if scene.events and place is not None and place[1] not in known.get(place[0], ()):
-            text = f"attempt {place[1]} is under {item.ref}, but the journal does not have it; it counts all the same"
+            text = f"attempt {place[1]} is under {item.ref}, but not in the journal; it counts anyway"
             yield Finding("attempt-from-git", f"{scene.name}/{place[0]}", text)
     for issue, state in scene.states.items():
         for attempt in state.attempts.values():
             ref = f"{ATTEMPTS}/{scene.name}/{issue}/{attempt.number}"
             subject = str(IssueRef(scene.name, issue))
             if attempt.state is AttemptState.STARTED and ref not in refs:
-                text = (
-                    f"attempt {attempt.number} was cut off; the next run keeps what there is of it and starts a new one"
-                )
+                text = f"attempt {attempt.number} was cut off; the next run keeps its partial result and tries again"
                 yield Finding("attempt-cut-off", subject, text)
             if attempt.state is AttemptState.BUILT and ref not in refs and attempt.landing not in _landed(scene):
                 yield _without_ref(scene, subject, ref, attempt.commit)
@@ -219,16 +219,18 @@ def _attempts(scene: _Scene) -> Iterator[Finding]:
 
 def _without_ref(scene: _Scene, subject: str, ref: str, commit: str) -> Finding:
     if scene.refs.tip(commit) is None:
-        text = f"its result {commit[:10]} was kept under {ref}; ref and commit are gone; the next run makes it again"
+        text = (
+            f"its result {commit[:10]} was kept under {ref}; ref and commit are gone; the next run implements it again"
+        )
         return Finding(
             "result-lost", subject, text, "find out who removed it: `git gc` does not, unless the ref was deleted"
         )
 
     def restore() -> str:
         done = scene.refs.move([Move(ref, None, commit)], "doctor: restore")
-        return f"{ref} is {commit[:10]} again" if done else f"{ref} is there already"
+        return f"{ref} is {commit[:10]} again" if done else f"{ref} already exists"
 
-    text = f"its result {commit[:10]} is not under {ref} any more: git may remove it"
+    text = f"its result {commit[:10]} is no longer under {ref}: git may remove it"
     return Finding("result-ref-missing", subject, text, mend=restore, milestone=scene.name)
 
 
@@ -238,10 +240,10 @@ def _slots(scene: _Scene) -> Iterator[Finding]:
 
         def discard(number: int = number) -> str:
             pool.discard(number)
-            return "removed; it is made again when needed"
+            return "removed; it is created again when needed"
 
         subject = f"slot {number} of {scene.name}"
-        yield Finding("slot-broken", subject, f"{why}; it is not used as it is", mend=discard, milestone=scene.name)
+        yield Finding("slot-broken", subject, f"{why}; it is not used", mend=discard, milestone=scene.name)
 
 
 def _locks(scene: _Scene) -> Iterator[Finding]:
@@ -261,9 +263,9 @@ def _locks(scene: _Scene) -> Iterator[Finding]:
 
         def remove() -> str:
             removed = sweep(repository, names)
-            return f"removed {', '.join(removed)}" if removed else "left alone, git is at work in this repository"
+            return f"removed {', '.join(removed)}" if removed else "left alone: git is running in this repository"
 
-        text = f"{', '.join(locks[:_MOST_NAMED])}: a git that was killed left {'them' if len(locks) > 1 else 'it'}"
+        text = f"{', '.join(locks[:_MOST_NAMED])}: left by a killed git process"
         yield Finding("git-lock", f"milestone {scene.name}", text, mend=remove, milestone=scene.name)
 
 
@@ -282,11 +284,11 @@ def _undeclared(scene: _Scene) -> Iterator[Finding]:
 def _strays(kept: list[Kept], milestones: set[str]) -> Iterator[Finding]:
     wrong = [item.ref for item in kept if attempt_in(item.ref) is None]
     for ref in wrong[:_MOST_NAMED]:
-        text = f"{ref} is no attempt of anything and is not looked at"
+        text = f"{ref} is not an attempt and is ignored"
         yield Finding("attempt-misnamed", "attempts", text, f"git update-ref -d {ref}, or give it another name")
     stray = [item.ref for item in kept if item.ref not in wrong and item.ref.split("/")[2] not in milestones]
     if stray:
-        text = f"{len(stray)} refs are of milestones that are not declared, for example {stray[0]}; they are kept"
+        text = f"{len(stray)} refs belong to undeclared milestones, for example {stray[0]}; they are kept"
         yield Finding("attempt-stray", "attempts", text)
 
 
@@ -296,11 +298,11 @@ def _users_git(project: Project) -> Iterator[Finding]:
         path = project.repository.git_dir / name
         if path.exists():
             text = f"{path} exists: a git process is running, or was killed"
-            yield Finding("git-lock-users", "git", text, f"when no git runs any more: rm {path}")
+            yield Finding("git-lock-users", "git", text, f"when no git process is running: rm {path}")
     for pointer in sorted((project.repository.common_dir / "worktrees").glob("*/gitdir")):
         place = Path(pointer.read_text(encoding="utf-8", errors="replace").strip()).parent
         if not place.exists():
-            text = f"{place} is gone, but git still takes its branch for checked out"
+            text = f"{place} is gone, but git still considers its branch checked out"
             locked = (
                 pointer.parent / "locked"
             ).exists()  # `prune` passes over it: it may be on a disk that is not mounted
@@ -324,7 +326,7 @@ def _named(scene: _Scene, events: list[Record]) -> str:
 
 
 def cut(folder: Path, to: int, *, at: str, disk: Disk | None = None) -> list[str]:
-    """Keep the first records of a refused journal and move everything after them into files beside it.
+    """Keep the first records of a refused journal and move all later ones into files next to it.
 
     The caller holds the milestone's lock. A crash in between leaves a journal that is as corrupt as before, or
     repaired.
@@ -346,7 +348,7 @@ def cut(folder: Path, to: int, *, at: str, disk: Disk | None = None) -> list[str
     chain = look(folder)
     trouble = chain.trouble
     if trouble is None:
-        raise UsageError(f"the journal of {folder.name} is whole; there is nothing to repair")
+        raise UsageError(f"the journal of {folder.name} is intact; there is nothing to repair")
     if trouble.newer:
         refuse(folder, chain)
     if to and not trouble.first <= to <= trouble.good:

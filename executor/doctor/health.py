@@ -149,7 +149,7 @@ def machine() -> Generator[Finding, None, bool]:
         yield Finding("git-missing", "git", "git is not on PATH", "install git 2.38 or newer")
         return False
     except GitError as error:
-        yield Finding("git-broken", "git", str(error), "see why it does not; install git 2.38 or newer")
+        yield Finding("git-broken", "git", str(error), "find out why, or install git 2.38 or newer")
         return False
     number = ".".join(map(str, version))
     if version[:2] < OLDEST:
@@ -158,7 +158,7 @@ def machine() -> Generator[Finding, None, bool]:
     else:
         yield Finding("ok", "git", number)
     for other in packages_in_the_way(Path.cwd()):
-        yield Finding("package-foreign", "executor", f"{other} has the name of our package", RENAME)
+        yield Finding("package-foreign", "executor", f"{other} has the same name as our package", RENAME)
     return True
 
 
@@ -204,8 +204,8 @@ def _damaged_refs(project: Project) -> Iterator[Finding]:
     """Report refs that git passes over because their file holds no object id."""
     _, _, found = _git(project).call("for-each-ref", "--format=", "--", "refs/heads/", "refs/remotes/", "refs/tags/")
     for name in re.findall(r"(?m)^warning: ignoring broken ref (\S+)$", found.decode("utf-8", "replace")):
-        text = f"{name} holds no commit, as a power cut may leave it; git passes over it"
-        todo = f"`git reflog {name}` names its last commit: git update-ref -d {name}, then git update-ref {name} COMMIT"
+        text = f"{name} holds no commit, as after a power cut; git ignores it"
+        todo = f"`git reflog {name}` shows its last commit: git update-ref -d {name}, then git update-ref {name} COMMIT"
         yield Finding("ref-damaged", "repository", text, todo)
 
 
@@ -219,7 +219,7 @@ def _cache(project: Project) -> Iterator[Finding]:
             own.write_bytes(_IGNORE)
             return f"{own.relative_to(project.root)} rewritten"
 
-        text = "git does not ignore it, so a careless `git add` would commit logs and state"
+        text = "git does not ignore it, so `git add` may commit logs and state"
         yield Finding("cache-not-ignored", ".cache", text, mend=mend)
     try:
         if not altered:
@@ -229,11 +229,11 @@ def _cache(project: Project) -> Iterator[Finding]:
         return
     tracked = _git(project).run("ls-files", "-z", "--", _name(project), extra=_index(project)).split(b"\0")[:-1]
     if tracked:
-        text = f"{len(tracked)} files of it are tracked by git, for example {tracked[0].decode('utf-8', 'replace')}"
+        text = f"{len(tracked)} of its files are tracked by git, for example {tracked[0].decode('utf-8', 'replace')}"
         yield Finding("cache-tracked", ".cache", text, f"git rm -r -q --cached {_name(project)}, then commit")
     kind = file_system_of(project.cache)
     if kind in _REMOTE:
-        text = f"it is on a file system ({kind}) where locks may not keep two machines apart"
+        text = f"it is on a file system ({kind}) where locks may not exclude a second machine"
         yield Finding("cache-remote", ".cache", text, "keep the repository on a local disk, or run on one machine only")
 
 
@@ -244,12 +244,12 @@ def _fresh_checkouts(project: Project) -> Iterator[Finding]:
     try:
         lacking = list(fresh.lacking(repository.git_dir / "index"))
     except GitError as error:
-        yield Finding("not-in-checkouts", "checkouts", f"what they need is not known: {error}")
+        yield Finding("not-in-checkouts", "checkouts", f"their needs are unknown: {error}")
         return
     commands = list(dict.fromkeys(command for _, command in lacking))
     if lacking:
         names = ", ".join(path for path, _ in lacking[:3]) + (f" and {len(lacking) - 3} more" if lacking[3:] else "")
-        text = f"the user's checkout has no content of {names}, so agents and checks do not see it either"
+        text = f"your checkout lacks the content of {names}, so agents and checks lack it, too"
         yield Finding("not-in-checkouts", "checkouts", text, "; ".join(commands[:3]))
 
 
@@ -277,18 +277,18 @@ def _environments(compiled: Compiled) -> Iterator[Finding]:
     repository, env = compiled.project.repository, child_environment((), {}, compiled.project.repository.top)
     roots = checkouts_of(repository.top, repository.common_dir)
     for interpreter in leading_into(roots, env):
-        text = f"{interpreter.prefix}: its editable installs lead into the tree that is judged"
+        text = f"{interpreter.prefix}: its editable installs point to the judged tree"
         yield Finding("ok", f"environment python {interpreter.full}", text)
     for kept in kept_environments(compiled.project.cache / FOLDER):
         days = int((time.time() - kept.used) // 86_400)
         text = f"{kept.key}, made in {kept.seconds:.1f} s, last used {f'{days} days ago' if days else 'today'}"
-        text = text if kept.whole else "it was not made to its end; doit gc removes it"
+        text = text if kept.whole else "it is incomplete; doit gc removes it"
         yield Finding("ok", f"environment {kept.name}", text)
     head = Git(repository.git_dir, repository.top).call("rev-parse", "-q", "--verify", "HEAD^{tree}")
     if head[0] == 0:
         tree, home = head[1].decode().strip(), Path(env.get("HOME", "/nonexistent"))
         for place, todo in leading_outside(repository, roots, tree, (), home):
-            text = "it names the checkout: without a sandbox, tools would load that one and not the tree"
+            text = "it names the checkout: without a sandbox, tools would load the checkout instead of the tree"
             yield Finding("environment-outside", place, text, todo)
 
 
@@ -298,7 +298,7 @@ def _disk(compiled: Compiled) -> Finding:
     text = f"{usage.free // 2**20} MiB free"
     if usage.free >= floor:
         return Finding("ok", "disk", text)
-    text = f"{text}, at least {floor // 2**20} are needed to work; nothing is started until there is room"
+    text = f"{text}, at least {floor // 2**20} are needed; no attempt starts until then"
     return Finding(
         "disk-low", "disk", text, "free some space (doit gc), or lower disk_floor_bytes in rules/limits.toml"
     )
@@ -313,7 +313,7 @@ def _clock(compiled: Compiled) -> Iterator[Finding]:
         if newest > now + _AHEAD:
             here, when = (zone_time(datetime.fromtimestamp(at, UTC), LOCAL) for at in (now, newest))
             text = f"it is {here}, but the journal of {name} was written at {when}"
-            yield Finding("clock-back", "clock", text, "set the clock; deadlines and retention go by it")
+            yield Finding("clock-back", "clock", text, "set the clock; deadlines and retention depend on it")
 
 
 def _used(compiled: Compiled) -> dict[str, str]:
@@ -344,16 +344,16 @@ def _sandbox(compiled: Compiled) -> Iterator[Finding]:
         yield Finding("sandbox-missing", "sandbox", text, INSTALL)
         return
     broken = probe(sandbox, compiled.project.cache, compiled.project.repository.git_dir)
-    todo = "update bubblewrap and the kernel; docs/sandbox.md says what it rests on"
+    todo = "update bubblewrap and the kernel; docs/sandbox.md lists the requirements"
     yield from (Finding("sandbox-broken", "sandbox", sentence, todo) for sentence in broken)
     if not broken:
-        yield Finding("ok", "sandbox", f"{sandbox.program}, nothing gets out of it")
+        yield Finding("ok", "sandbox", f"{sandbox.program}, all escape attempts failed")
 
 
 def _then(wanting: list[Agent]) -> str:
     if all(agent.isolation == "auto" for agent in wanting):
         return "their work waits for a person instead of landing"
-    return 'those with isolation = "bwrap" are not started'
+    return 'agents with isolation = "bwrap" are not started'
 
 
 def _tools(compiled: Compiled) -> Iterator[Finding]:
@@ -386,10 +386,10 @@ def _forge(compiled: Compiled) -> Iterator[Finding]:
     now = time.time()
     found = standings()
     if not found:
-        yield Finding("ok", "forge", f"{rules.kind}, nothing was asked of it yet from this machine")
+        yield Finding("ok", "forge", f"{rules.kind}, no requests yet from this machine")
     for item in found:
         closed = item.closed_until > now
-        todo = "run again then; nothing is lost and no attempt is spent" if closed else ""
+        todo = "run again then; nothing is lost and no attempt is used up" if closed else ""
         yield Finding("forge-limit" if closed else "ok", "forge", item.describe(now), todo)
 
 
@@ -409,7 +409,7 @@ def _shared_verdicts(compiled: Compiled) -> Iterator[Finding]:
     objects = Store(project.repository, project.cache / "_store")
     try:
         opened_store(rules, remote, objects, identity_of(project.repository)).get(f"ac/{'0' * 64}")
-        yield Finding("ok", "verdicts", f"{rules.store}, {len(rules.trusted)} keys are trusted")
+        yield Finding("ok", "verdicts", f"{rules.store}, {len(rules.trusted)} trusted keys")
     except StoreError as error:
         todo = "checks run here until it answers; see rules/verdicts.toml"
         yield Finding("verdict-store", "verdicts", str(error), todo)
@@ -420,15 +420,13 @@ def _shared_verdicts(compiled: Compiled) -> Iterator[Finding]:
             own = public_key(Path(rules.key).expanduser())
             if all(key.key != own for key in rules.trusted.values()):
                 todo = f'[trusted."NAME"] key = "{own}" in rules/verdicts.toml'
-                yield Finding(
-                    "verdict-key", "verdicts", "no clone believes the key of this one: it is not trusted", todo
-                )
+                yield Finding("verdict-key", "verdicts", "no clone trusts the key of this clone", todo)
         except StoreError as error:
             yield Finding("verdict-key", "verdicts", str(error), "name a key that ssh-keygen can read")
     folder = project.cache / "_verdicts"
     for who, fact in refuted(folder).items():
         text = f"{who} signed on {fact.get('host')} that {fact.get('check')} passes on {fact.get('tree')}; it fails"
-        todo = f"find out why, take the key out of rules/verdicts.toml, or delete {folder / 'refuted'}"
+        todo = f"find out why, remove the key from rules/verdicts.toml, or delete {folder / 'refuted'}"
         yield Finding("verdict-refuted", "verdicts", text, todo)
 
 
@@ -442,7 +440,7 @@ def _runners(compiled: Compiled) -> Iterator[Finding]:
     for name, runner in compiled.policy.runners.items():
         asks = any(check.runner in runner.names for check in checks)
         facts, problem = tried(runner, compiled.project.repository, compiled.policy.forge.pushes_to, asks=asks)
-        todo = "install git and this package there and see that it is reached, see docs/hosts.md"
+        todo = "install git and this package there and check the connection, see docs/hosts.md"
         yield (
             Finding("runner-broken", f"runner {name}", problem, todo)
             if problem

@@ -1,4 +1,4 @@
-"""One agent at work in one slot: its input, its run and its result. No claim of the agent is trusted."""
+"""One run of an agent in a slot: its input, its process and its result. No claim of the agent is trusted."""
 
 from __future__ import annotations
 

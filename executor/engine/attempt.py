@@ -215,7 +215,7 @@ class Attempts:
         return self._prepare(decision, base, agent) if agent is not None else None
 
     def _going_on(self, decision: Decision) -> Work | None:
-        """Return the attempt of a dead run that goes on at a worker (`Recovery`); None without one."""
+        """Return the attempt of a dead run that a worker continues (`Recovery`); None without one."""
         last = self._issue.state.attempts.get(decision.attempt - 1) if self._issue.id in self._run.view.states else None
         if last is None or last.state is not AttemptState.STARTED:
             return None

@@ -65,25 +65,25 @@ __all__ = [
 _MOST = 20  # lines and items; bounds what one issue adds to messages
 _PARTS = ("created", "modified", "deleted", "tests_added", "tests_updated", "deviations")
 _REMEDIES = {
-    "limit": "nothing: it goes on when the limit is lifted; or name another agent after it in a list",
-    "refusal": "say in the spec what it is for, or name another agent after it in a list, then retry",
+    "limit": "none: it continues when the limit is lifted; or name another agent after it in a list",
+    "refusal": "explain the purpose in the spec, or name another agent after it in a list, then retry",
     "authentication": "log in or set the variable named above, then retry",
     "missing": "install it, or correct PATH or the agent's command, then retry",
-    "host": "give the host named above what it lacks, then retry",
-    "transient": "nothing: its account rests and is asked again; or name another agent after it in a list",
+    "host": "provide what the host named above lacks, then retry",
+    "transient": "none: its account is suspended and retried later; or name another agent after it in a list",
     "dependency": "install the module or command named above, or correct the agent's command, then retry",
     "resource": "give the machine more memory or disk, or run fewer issues at a time, then retry",
-    "input": "have its profile answer or forbid what it asks (permissions, log-in, first-run questions), then retry",
-    "gave-up": "say more in the spec, cut the issue in two, or name another agent, then retry",
+    "input": "let its profile answer or disable its prompts (permissions, log-in, first-run questions), then retry",
+    "gave-up": "extend the spec, split the issue, or name another agent, then retry",
     "setup": "correct the command in rules/setup.toml or what it needs, then retry",
-    "agent": "look at the agent's output below; correct its command or profile, or its time limits, then retry",
-    "empty": "say in the spec what has to change, or remove the issue if nothing has to",
-    "patch": "make the patch again on the tip of the milestone branch",
-    "outputs": "see what the step has to leave in its brief below; have its agent leave it there, then retry",
-    "import": "have the agent leave files only: no repositories, sockets or devices",
-    "checks": "read the output below: sharpen the spec, or correct the check if it is wrong, then retry",
-    "new-tests": "read the findings: say in the spec how the tests are to be written, or approve of them",
-    "merge-conflict": "retry it on the present tip, or let the two issues need one another",
+    "agent": "read the agent's output below; correct its command, profile or time limits, then retry",
+    "empty": "describe the required change in the spec, or remove the issue if no change is needed",
+    "patch": "create the patch again on the tip of the milestone branch",
+    "outputs": "its brief below lists the required outputs; make its agent write them, then retry",
+    "import": "make the agent leave only files: no repositories, sockets or devices",
+    "checks": "read the output below; improve the spec, or correct the check if it is wrong, then retry",
+    "new-tests": "read the findings; describe the required tests in the spec, or approve them",
+    "merge-conflict": "retry it on the current tip, or let one of the issues need the other",
 }
 
 
@@ -133,7 +133,7 @@ def _class(attempt: Attempt) -> str:
 
 def remedy(kind: str) -> str:
     """Return the next step for a class of failure."""
-    return _REMEDIES.get(kind, "look at the output below")
+    return _REMEDIES.get(kind, "read the output below")
 
 
 def deviations_in(data: bytes) -> tuple[str, ...]:
@@ -325,7 +325,7 @@ class SelectedTests:
     def _select(
         self, item: CommandProof, tree: str, tip: str, change: Sequence[FileChange], log: Path
     ) -> tuple[Selection, str] | None:
-        """Return a selection and how it was made; None if the names of the tests are not known."""
+        """Return a selection and its method; None if the names of the tests are unknown."""
         store = self.run.store
         measured_in, reached = self._measured(item, tip, log)
         if reached:

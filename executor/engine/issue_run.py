@@ -186,7 +186,7 @@ class Watcher:
                 continue  # something went away while it was looked at
 
     def _probe(self) -> None:
-        """Look for conflicts between agents at work when it is time."""
+        """Probe for conflicts between running agents if the interval has passed."""
         if self._probe_s and time.monotonic() >= self._probe_at:
             for run in self._session.runs():
                 run.queue.probe()
@@ -210,8 +210,8 @@ class Watcher:
         if changed:
             self._declared[milestone] = now
             names = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")  # noqa: PLR2004
-            reason = f"{names} changed during the run, which goes on with what it read at its start"
-            resume = f"doit milestone:{milestone} takes the change when this run has ended"
+            reason = f"{names} changed during the run; the run uses the versions that it read at its start"
+            resume = f"doit milestone:{milestone} uses the change after this run"
             self._report(milestone, Blocker("declaration", "", names, reason, resume))
 
     def _report(self, milestone: str, blocker: Blocker) -> None:

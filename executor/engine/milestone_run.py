@@ -1,4 +1,4 @@
-"""One milestone in progress: its lock, journal, branch, workspaces and children. Nothing here decides.
+"""One milestone in progress: its lock, journal, branch, workspaces and children. It makes no decisions.
 
 The lock of a milestone: one process at a time runs or repairs it; the lock names that process.
 
@@ -85,7 +85,7 @@ def hold(project: Project, milestone: str, run_id: str) -> Held:
     folder.mkdir(parents=True, exist_ok=True)
     lock = _lock(folder / "lock")
     if lock is None:
-        raise BusyError(f"milestone {milestone} is already being run{_who(folder)}; nothing was done here")
+        raise BusyError(f"milestone {milestone} is already being run{_who(folder)}; nothing was done")
     write_holder(folder, run_id, now())
     return lock
 
@@ -281,9 +281,7 @@ class MilestoneRun:
                 kept = Branch(self).record_branch()
                 self.record(BranchIntended(branch=view.branch, base=view.tip))
                 if not Branch(self).advance(view.tip, f"milestone {self.name}: start", [kept] if kept else []):
-                    raise ExecutorError(
-                        f"branch {self.milestone.branch} was moved while this run was starting; run again to use it"
-                    )
+                    raise ExecutorError(f"branch {self.milestone.branch} moved while this run was starting; run again")
                 self.record(BranchCreated(branch=view.branch, base=view.tip))
             return view.tip
 
@@ -304,7 +302,7 @@ class MilestoneRun:
             if views[need].landings and not views[need].release_current:
                 self.warn(
                     f"{self.name} starts from {base}, where {need} is not released yet; release it first, or declare "
-                    f'base = "{views[need].milestone.branch}", if {self.name} builds on what {need} landed'
+                    f'base = "{views[need].milestone.branch}", if {self.name} depends on the landings of {need}'
                 )
 
     def refresh_tip(self) -> str:

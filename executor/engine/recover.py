@@ -1,4 +1,4 @@
-"""Recovery: results of a dead run are used, kept or removed before any new work begins. Nothing is paid for twice.
+"""Recovery: uses, keeps or removes the results of a dead run before new work starts. No attempt is paid for twice.
 
 After a restart of the machine: data that the disk may have lost is set aside before anything builds on it.
 
@@ -97,7 +97,7 @@ class Recovery:
         single = (f"{prefix}/{self._run.name}" for prefix in (AHEAD, BRANCHES, LANDED))
         names = (self._run.view.branch, *single, *(f"{prefix}/{self._run.name}/" for prefix in kept))
         for name in sweep(self._run.session.project.repository, names, objects=self._died()):
-            self._run.warn(f"removed {name}, which a git process that was killed had left behind")
+            self._run.warn(f"removed {name}, left by a killed git process")
 
     def _make_sure(self, issue: str, attempt: Attempt) -> None:
         """Restore the ref of a result that has not landed, or record that the disk lost it."""
@@ -111,11 +111,11 @@ class Recovery:
         if not store.whole(attempt.commit, attempt.base or f"{attempt.commit}^"):
             self._run.warn(
                 f"{self._run.name}/{issue}: the result of attempt {attempt.number} is gone from the disk; "
-                "it is made again"
+                "it is implemented again"
             )
             self._run.record(AttemptLost(attempt=attempt.number, commit=attempt.commit), issue)
         elif refs.tip(name) is None and refs.move([Move(name, None, attempt.commit)], "restore"):
-            self._run.warn(f"{self._run.name}/{issue}: {name} was gone and is restored")
+            self._run.warn(f"{self._run.name}/{issue}: {name} was missing and has been restored")
 
     def _died(self) -> bool:
         """Return whether the previous run, or a git process of this run, was killed."""
@@ -161,7 +161,7 @@ class Recovery:
             return
         if attempt.tree and self._may_go_on(ref, attempt):
             self._run.messages.append(
-                f"{ref}: attempt {attempt.number} had ended when the run before died; its result is used"
+                f"{ref}: attempt {attempt.number} had ended when the previous run died; its result is used"
             )
             keep_candidate(self._work(ref, attempt), attempt.tree, attempt.seconds)
             return
@@ -185,19 +185,19 @@ class Recovery:
         question = question_in(self._work(ref, attempt).out, self._run.session.secrets) if ended is not None else ""
         if question:
             self._run.messages.append(
-                f"{ref}: attempt {attempt.number} had ended when the run before died; it asks a person"
+                f"{ref}: attempt {attempt.number} had ended when the previous run died; it has a question for a person"
             )
             Attempts(IssueRun(self._run, ref)).ask(attempt.number, question, kept, self._cost(ref, attempt))
         elif ended is not None and ended.ok and kept:
             self._run.messages.append(
-                f"{ref}: attempt {attempt.number} had ended when the run before died; its result is used"
+                f"{ref}: attempt {attempt.number} had ended when the previous run died; its result is used"
             )
             keep_candidate(self._work(ref, attempt), kept, round(ended.seconds, 3))
         else:
             Attempts(IssueRun(self._run, ref)).keep_interrupted(attempt, kept, self._cost(ref, attempt))
 
     def _goes_on_elsewhere(self, ref: str, attempt: Attempt) -> bool:
-        """Return whether an attempt goes on: workers have its order, and it is still wanted; if not, withdraw it."""
+        """Return whether workers continue an attempt that is still wanted; withdraw its order if not."""
         session = self._run.session
         node = session.compiled.plan.nodes.get(ref)
         agent = session.policy.agents.get(attempt.agent)
@@ -266,10 +266,10 @@ class Recovery:
         aside = session.project.cache / "_damaged"
         damaged = set_aside(session.project.repository.objects, since, aside)
         if damaged:
-            self._run.warn(f"{len(damaged)} git objects that a power cut had damaged were moved to {aside}")
+            self._run.warn(f"{len(damaged)} git objects, damaged by a power cut, were moved to {aside}")
         for ref, commit in session.refs.unreadable(f"{ATTEMPTS}/{self._run.name}/"):
             if session.refs.move([Move(ref, commit, None)], "its commit was lost"):
-                self._run.warn(f"{ref} is removed: the disk has lost its commit")
+                self._run.warn(f"{ref} was removed: its commit is lost")
 
 
 @contextmanager

@@ -240,7 +240,7 @@ class Session(_RunState):
         if usage.free < floor:
             raise StateFullError(
                 f"{usage.free // 2**20} MiB are free on the disk of {self.project.cache}, at least {floor // 2**20} "
-                "are needed to work; nothing is lost, free some space and run again"
+                "are needed; nothing is lost; free some space and run again"
             )
 
     def close(self) -> None:

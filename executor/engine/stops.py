@@ -114,7 +114,7 @@ def _base_ahead(issue: IssueRun, tip: str) -> str:
     now = refs.tip(view.base)
     if now is None or refs.contains(now, tip):
         return ""
-    return f" (or `git merge {base}` on it, if {base} has what repairs it)"
+    return f" (or `git merge {base}` on it, if {base} has the fix)"
 
 
 def record_obstacle(issue: IssueRun, obstacle: Obstacle) -> None:
@@ -142,7 +142,7 @@ def record_obstacle(issue: IssueRun, obstacle: Obstacle) -> None:
     remedy = base_remedy(result.word, result.name, kind=result.kind)
     if result.word == "red":
         remedy += _base_ahead(issue, obstacle.tip)
-    issue.run.warn(f"{obstacle.reason}; {remedy}, no attempt was spent{last_lines(result.detail)}")
+    issue.run.warn(f"{obstacle.reason}; {remedy}; no attempt was used up{last_lines(result.detail)}")
 
 
 def _ask_about_done_work(issue: IssueRun) -> Hit | None:
@@ -188,8 +188,14 @@ def _done_already(issue: IssueRun) -> Hit | None:
     if not commit or commit in {record.commit for record in refs.records(run.view.base_tip)}:
         return None
     base = run.view.base.removeprefix("refs/heads/")
-    needs = f"doit accept {issue.ref} if that is its work, or doit retry {issue.ref}"
-    return Hit(DONE_ALREADY, "hard", f"{base} seems to have its work already: {why} {commit[:10]}", needs, (commit,))
+    needs = f"doit accept {issue.ref} if that is this issue's work, or doit retry {issue.ref}"
+    return Hit(
+        DONE_ALREADY,
+        "hard",
+        f"{base} seems to contain this issue's work already: {why} {commit[:10]}",
+        needs,
+        (commit,),
+    )
 
 
 def _declared_as(issue: IssueRun, commit: str, plan: str) -> list[object] | None:
@@ -213,11 +219,11 @@ def _accepted_since(issue: IssueRun, declared: Changed, later: Sequence[Changed]
     if check.accepts(tree_of(declared.commit)) is not False:
         return None
     first = bisect_left(later, 1, hi=len(later) - 1, key=lambda item: bool(check.accepts(tree_of(item.commit))))
-    return later[first].commit, f"its acceptance fails on {declared.commit[:10]}, which declares it, and holds since"
+    return later[first].commit, f"its acceptance fails on {declared.commit[:10]}, which declares it, and passes since"
 
 
 def _added_since(issue: IssueRun, declared: Changed, later: Sequence[Changed]) -> tuple[str, str]:
-    """Return the last commit with all files that the issue declares by name and that its declaration lacked."""
+    """Return the last commit with all files that the issue names and that did not exist at its declaration."""
     store, inside = issue.session.store, issue.run.project.inside
     then, now = (store.tree_of(commit) for commit in (declared.commit, issue.run.view.base_tip))
     named = [inside(name) for name in issue.declared.files if not re.search(r"[*?\[\]{}]|/$", name)]
@@ -225,7 +231,7 @@ def _added_since(issue: IssueRun, declared: Changed, later: Sequence[Changed]) -
     added = [item.commit for item in later if new and new <= item.paths.keys()]
     if not added or not all(store.has_path(now, path) for path in new):
         return "", ""
-    return added[-1], f"{', '.join(sorted(new)[:3])} came after its declaration, with"
+    return added[-1], f"{', '.join(sorted(new)[:3])} was added after its declaration, in"
 
 
 class Stops:

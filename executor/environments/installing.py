@@ -130,7 +130,7 @@ def modules_step(
 
 
 def _manifests(tree: Path, lock: str) -> Iterator[str]:
-    """Yield the lock file, then the manifests of the project and of its workspaces, and the settings beside them."""
+    """Yield the lock file, then the manifests of the project and of its workspaces, and the settings next to them."""
     yield lock
     for folder in _project_folders(tree):
         for name in ("package.json", ".npmrc", ".yarnrc", ".yarnrc.yml", "pnpm-workspace.yaml", ".pnpmfile.cjs"):

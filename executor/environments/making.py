@@ -110,7 +110,7 @@ def _go(tree: Path, home: Path, user: Mapping[str, str]) -> TreeEnvironment:
 
 
 def _cargo(home: Path, user: Mapping[str, str]) -> TreeEnvironment:
-    """Return registry and toolchains, but not the token beside them."""
+    """Return registry and toolchains, without the token stored next to them."""
     cargo = Path(user.get("CARGO_HOME") or home / ".cargo")
     rustup = Path(user.get("RUSTUP_HOME") or home / ".rustup")
     own = [(key, user[key]) for key in ("CARGO_HOME", "RUSTUP_HOME") if user.get(key)]
@@ -150,13 +150,13 @@ def leading_outside(
         if redirection.names_a_root(git.run("cat-file", "blob", f"{tree}:{name}"))
     ]
     settings = [path for name in _SETTINGS if (path := home / name).is_file()]
-    remedy = "take that path out while a run works, or let the agent work in the sandbox"
+    remedy = "remove that path during a run, or let the agent work in the sandbox"
     found += [(str(path), remedy) for path in settings if redirection.names_a_root(path.read_bytes())]
     for program in programs:
         real = Path(os.path.realpath(program))
         inside = any(real.is_relative_to(os.path.realpath(root)) for root in roots)
         if inside and not any(program.is_relative_to(root) for root in roots):
-            found.append((str(program), "it is a link to the checkout, as npm link makes it: name the tree's program"))
+            found.append((str(program), "it is a link to the checkout, created by npm link: use the tree's program"))
     return list(dict.fromkeys(found))
 
 

@@ -84,7 +84,7 @@ def pointers_in(site: Path, redirection: Redirection) -> list[Path]:
 
 @lru_cache(maxsize=64)
 def _pointers_in(site: Path, _changed: int, redirection: Redirection) -> tuple[Path, ...]:
-    """Cached variant: valid until a package is installed or removed, since every tree of a run asks for it."""
+    """Cached variant, because every tree of a run needs it; valid until a package is installed or removed."""
     found = []
     try:
         entries = sorted(os.scandir(site), key=lambda entry: entry.name)

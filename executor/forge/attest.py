@@ -288,7 +288,7 @@ class _Attester:
         proved = _PROVED_WITH.search(text)
         checks = self._checks(landing, proved[1] if proved else landing.tree)
         if checks is None:
-            self.problems.append(f"{shown}: not attested: the verdicts of its checks are no longer on record")
+            self.problems.append(f"{shown}: not attested: the verdicts of its checks are no longer recorded")
             return None
         state = self._run.view.states.get(trailers.issue)
         attempts = [] if state is None else list(state.attempts.values())

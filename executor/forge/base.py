@@ -134,7 +134,7 @@ class Layer:
 
 
 def below(own: Layer | None, others: Sequence[Layer]) -> Layer | None:
-    """Return the layer that a pull request goes on; None if it goes to the milestone branch.
+    """Return the layer that a pull request is stacked on; None if it targets the milestone branch.
 
     It keeps its place while the layer below it is open. A new one goes on top of the stack. Layers that rest on its
     branch do not count: a forge takes a pull request for merged once its commit is in the branch that it goes to.
@@ -173,7 +173,7 @@ def standing(pull: PullRequest, sha: str) -> MergeAnswer:
         return MergeAnswer("refused", "it was closed without being merged")
     if pull.sha != sha:
         return MergeAnswer("moved", f"its branch is at {pull.sha[:10]}, expected {sha[:10]}")
-    return MergeAnswer("moved", f"it goes to {pull.base} now")
+    return MergeAnswer("moved", f"it now targets {pull.base}")
 
 
 def red_answer(checks: Checks) -> MergeAnswer:
@@ -344,7 +344,7 @@ def _opening(forge: Forge, head: str, base: str) -> Iterator[str]:
         yield f"open: gave {pull}"
     for name, found in (("find", forge.find(head)), ("pulls", forge.pulls(base))):
         if [item.number for item in found] != [pull.number]:
-            yield f"{name}: gave {[item.number for item in found]}, expected {[pull.number]}"
+            yield f"{name}: returned {[item.number for item in found]}, expected {[pull.number]}"
 
 
 def _changing(forge: Forge, head: str) -> Iterator[str]:
@@ -353,11 +353,11 @@ def _changing(forge: Forge, head: str) -> Iterator[str]:
     if (changed.number, changed.title, changed.draft) != (pull.number, _OTHER, False):
         yield f"update: gave {changed}"
     if isinstance(forge, MovesPulls) and [forge.retarget(changed, pull.base).base for _ in range(2)][-1] != pull.base:
-        yield f"retarget: it does not go to {pull.base}"
+        yield f"retarget: it does not target {pull.base}"
     for _ in range(2):
         forge.comment(changed, "<!-- mark -->", "<!-- mark -->\nOne comment.")
     if not isinstance(forge.checks(changed.sha), Checks):
-        yield "checks: gave something else than Checks"
+        yield "checks: returned something other than Checks"
     if changed.sha and forge.request_merge(changed, "0" * 40, _OTHER, "", "squash").state == "merged":
         yield "request_merge: merged although the branch is at another commit"
     for _ in range(2):

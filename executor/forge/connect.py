@@ -65,7 +65,7 @@ class Target:
         if not found:
             raise UsageError(
                 f'rules/forge.toml: repository: is missing, and the address of the remote "{self.rules.pushes_to}" '
-                'does not say it; write repository = "owner/name"'
+                'does not contain it; write repository = "owner/name"'
             )
         return found
 
@@ -90,7 +90,7 @@ def connected(wanted: Target) -> Forge:
     if found is None:
         raise UsageError(
             f'rules/forge.toml: kind: expected one of {", ".join(["local", *kinds()])}, found "{wanted.rules.kind}"; '
-            "another kind is a package that declares an entry point of the group " + FORGES
+            "other kinds are packages that declare an entry point of the group " + FORGES
         )
     connect: Callable[[Target], Forge] = found.load()
     return connect(wanted)

@@ -73,7 +73,7 @@ class LocalForge:
             made = PullRequest(number, "open", new.draft, new.head, sha, new.base, new.title, new.body)
             if self._keep(made, None):
                 return made
-        raise GitError(f"no number below {PULLS} could be taken for {new.head}; try again")
+        raise GitError(f"no number below {PULLS} was free for {new.head}; try again")
 
     def update(
         self,
@@ -162,7 +162,7 @@ class LocalForge:
         merged = self._store.merge(tip, sha)
         problem = f"conflict in {', '.join(merged.conflicts[:5])}" if merged.conflicts else ""
         if there is not None and there != tip:
-            problem = f"{pull.base} has commits here that the remote's has not, and the reverse"
+            problem = f"{pull.base} has commits here that the remote lacks, and the reverse"
         if problem:
             return MergeAnswer("refused", problem)
         commit = tip
@@ -228,7 +228,7 @@ class LocalForge:
             return before
         old = self._refs.tip(f"{PULLS}/{pull.number}")
         if not self._keep(pull, old):
-            raise GitError(f"{PULLS}/{pull.number} was changed by somebody else at the same moment; try again")
+            raise GitError(f"{PULLS}/{pull.number} was changed by another process at the same time; try again")
         return pull
 
     def _keep(self, pull: PullRequest, old: str | None) -> bool:

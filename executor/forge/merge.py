@@ -128,7 +128,7 @@ class Merging:
         return True
 
     def layer_below(self) -> Layer | None:
-        """Return the layer of the stack that the issue's pull request goes on; None for the milestone branch."""
+        """Return the layer that the issue's pull request is stacked on; None for the milestone branch."""
         publisher = self._session.plugins.publisher
         if not self._stacks() or (isinstance(publisher, Connection) and self._issue.ref in publisher.unstacked):
             return None
@@ -241,11 +241,11 @@ class Merging:
             resting = [pull for pull in resting if pull not in ours]
         if resting:
             names = ", ".join(f"#{pull.number}" for pull in resting)
-            self._run.warn(f"{self._issue.ref}: the branch {head} has landed and is kept, because {names} goes to it")
+            self._run.warn(f"{self._issue.ref}: the branch {head} has landed and is kept, because {names} targets it")
         return not resting
 
     def _merge_when_green(self, attempt: Attempt, pull: PullRequest, commit: str, tip: str) -> bool:
-        """Request the merge until it is done, or this run stops waiting. Without a tip the forge merges by itself."""
+        """Request the merge until it is done, or this run stops waiting. Without a tip, the forge merges."""
         rules = self._session.policy.forge
         until = time.monotonic() + rules.wait
         subject, message = self._message(commit, pull)
@@ -305,7 +305,7 @@ class Merging:
         if not blamed:
             names = ", ".join(f'"{item.name}" ({item.conclusion})' for item in answer.failed)
             url = next((f": {item.url}" for item in answer.failed if item.url), "")
-            why = f"the forge's check {names} gave no verdict; start it again there{url}, then run again"
+            why = f"the forge's check {names} gave no verdict; restart it there{url}, then run again"
             Publication(self._issue).wait_for_person(now, why)
             return
         lines = [(item, forge.report(item)) for item in blamed]
@@ -328,7 +328,7 @@ class Merging:
             time.sleep(_POLLS[look] / 4)
         else:
             raise ForgeUnavailableError(
-                f"{self._issue.ref}: the forge says that pull request #{pull.number} was merged, but "
+                f"{self._issue.ref}: the forge reports pull request #{pull.number} as merged, but "
                 f"{self._run.milestone.branch} does not "
                 "have it yet; run again later"
             )
@@ -380,6 +380,6 @@ class Merging:
         for item in items[:_STATUSES]:
             if not forge_of(self._session).post_status(commit, item.name, "success", "passed on exactly this tree"):
                 self._run.warn(
-                    "the forge takes no statuses from this token; the checks are listed in the pull requests"
+                    "the forge accepts no statuses from this token; the checks are listed in the pull requests"
                 )
                 return

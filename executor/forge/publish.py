@@ -111,7 +111,7 @@ class Publication:
         if pull.base != base:
             forge = forge_of(self._session)
             if not isinstance(forge, MovesPulls) or not self.may_go_to(pull.base):
-                self.wait_for_person(pull, f"it goes to {pull.base}, expected {base}; set its base back")
+                self.wait_for_person(pull, f"it targets {pull.base}, expected {base}; restore its base")
                 return None
             pull = forge.retarget(forge.withdraw(pull) if onto is not None else pull, base)
         known = read_mark(pull.body).get("title")
@@ -175,7 +175,7 @@ class Publication:
                 self.tell_states()
 
     def tell_states(self) -> None:
-        """Keep the one comment that tells the states of the pull request; none while it has only its ordinary life."""
+        """Update the single comment that lists the states of the pull request; none until a stop, failure or wait."""
         state = self._run.view.states.get(self._issue.id)
         pull = state.pull if state is not None else None
         forge = forge_of(self._session)
@@ -243,7 +243,7 @@ class Publication:
                 if not self.is_ours(there):
                     who = self._session.refs.author_of(there)
                     why = (
-                        f"the branch {head} has a commit of {who} ({there[:10]}) and is left alone; merge it, or "
+                        f"the branch {head} has a commit of {who} ({there[:10]}) and is not changed; merge it, or "
                         "delete it"
                     )
                     self.wait_for_person(None, why, head=head)
@@ -255,7 +255,7 @@ class Publication:
             if not done.moved:
                 self.wait_for_person(None, f"the branch {head} cannot be pushed: {done.reason}", head=head)
                 return False
-        raise ForgeRefusedError(f"{self._issue.ref}: the branch {head} is being moved on the remote by somebody else")
+        raise ForgeRefusedError(f"{self._issue.ref}: the branch {head} is being moved on the remote by another process")
 
     def _withdraw_older(self, attempt: Attempt, commit: str) -> None:
         """Before another commit is pushed, keep the forge from merging the one that the pull request still shows."""
@@ -318,7 +318,7 @@ class RemoteBranch:
             else:
                 raise ForgeRefusedError(
                     f"{self._run.milestone.branch} differs here ({ours[:10]}) and on {remote.name} "
-                    f"({theirs[:10]}); bring them together, for example `git rebase {theirs[:10]} "
+                    f"({theirs[:10]}); merge them, for example `git rebase {theirs[:10]} "
                     f"{self._run.milestone.branch}`, then run again"
                 )
         self.seen_on_remote()
@@ -330,7 +330,7 @@ class RemoteBranch:
         done = remote.push([Move(self._run.view.branch, old, new)])
         if done.moved:
             raise ForgeUnavailableError(
-                f"{self._run.milestone.branch} was moved on {remote.name} at the same moment; run again"
+                f"{self._run.milestone.branch} was moved on {remote.name} at the same time; run again"
             )
         if not done.ok:
             raise ForgeRefusedError(f"{self._run.milestone.branch} cannot be pushed to {remote.name}: {done.reason}")
@@ -390,7 +390,7 @@ class RemoteBranch:
         self._run.session.refs.move([Move(name, attempt.commit, None)], f"landed {self._run.name}/{issue}")
 
     def _start_from(self, remote: Remote, base: str | None) -> None:
-        """Start a new branch from the remote's base if that is only ahead of ours."""
+        """Start a new branch from the remote's base if it is only ahead of the local one."""
         view, refs = self._run.view, self._run.session.refs
         if base is None or base == view.tip:
             return
@@ -408,7 +408,7 @@ class RemoteBranch:
         view = self._run.view
         before = view.tip
         if not Branch(self._run).advance(theirs, f"milestone {self._run.name}: follow the remote"):
-            raise ForgeUnavailableError(f"{self._run.milestone.branch} was moved here at the same moment; run again")
+            raise ForgeUnavailableError(f"{self._run.milestone.branch} was moved here at the same time; run again")
         view.tip = before
         self._run.took_over(theirs)
 

@@ -101,11 +101,11 @@ class PullRequest:
 
 MOST = 60_000
 """Maximum length of a body in characters; GitHub refuses more than 65,536."""
-_SHORTENED = "(shortened: the forge takes no longer text; `doit log` has the rest)"
+_SHORTENED = "(shortened: the text exceeds the limit of the forge; `doit log` has the rest)"
 
 
 def bounded(text: str, most: int = MOST) -> str:
-    """Cut a text of ours at the end of a line, so that forges take it; its last mark stays."""
+    """Shorten our text at the end of a line to the limit of forges; its last mark stays."""
     if len(text) <= most:
         return text
     end = f"\n\n{END}\n" if text.rstrip().endswith(END) else "\n"
@@ -313,7 +313,7 @@ def _words(text: str) -> str:
 
 
 def _stop(text: PullText) -> str:
-    """Format the block at the top of a draft: what it waits for, where, and the command that clears it."""
+    """Format the block at the top of a draft: the reason for the wait, its place, and the command that clears it."""
     stop = text.stop
     if stop is None:
         return ""
@@ -382,7 +382,7 @@ def _section(heading: str, lines: Iterable[str]) -> str:
 
 
 def state_comment(history: Sequence[tuple[str, str]]) -> str:
-    """Return our comment on a pull request: its state now, and how it came to it.
+    """Return our comment on a pull request: its current state and its history.
 
     Args:
         history: day and time, and a sentence, of each state; oldest first, the last one is the present one.

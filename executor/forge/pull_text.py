@@ -98,7 +98,7 @@ def _proved(issue: IssueRun, commit: str, proof: CommandProof | FileProof, text:
     if isinstance(proof, FileProof):
         exists = store.has_path(before, proof.file)
         held = not file_problem(proof, store.blob(before, proof.file) if exists else None, exists=exists)
-        return _compared(text, held=held, was="was not as declared before the change, is now")
+        return _compared(text, held=held, was="did not match before the change, matches now")
     log = issue.run.folder / "logs" / "base" / f"accept-{proof.slug}.log"
     held = issue.run.checks.verdict_on(before, proof, log=log).ok
     return _compared(text, held=held, was="failed before the change, passes on this tree")
@@ -106,7 +106,7 @@ def _proved(issue: IssueRun, commit: str, proof: CommandProof | FileProof, text:
 
 def _compared(text: str, *, held: bool, was: str) -> Box:
     if held:
-        return Box(text, done=False, evidence=f"{NOT_PROVED}: it passed before the change as well")
+        return Box(text, done=False, evidence=f"{NOT_PROVED}: it also passed before the change")
     return Box(text, done=True, evidence=was)
 
 
@@ -229,7 +229,7 @@ def _state(event: object) -> str:
         case AttemptFailed():
             text = f"attempt {event.attempt} failed: {one_line(event.reason)}"
         case Retried():
-            text = "another attempt is asked for"
+            text = "another attempt is requested"
         case Landed():
             text = f"landed as {event.commit[:10]}"
     return text

@@ -171,19 +171,19 @@ def _merged_elsewhere(known: Known, pull: PullRequest) -> bool:
 
 def _of_open(known: Known, pull: PullRequest, notes: tuple[str, ...], is_ours: Callable[[str, str], bool]) -> Finding:
     if pull.base not in {known.base, *known.bases}:
-        reason = f"it goes to {pull.base}, expected {known.base}; set its base back"
+        reason = f"it targets {pull.base}, expected {known.base}; restore its base"
         return Finding(known.ref, Meaning.WAIT, pull, reason, notes)
     if pull.sha and pull.sha != known.commit and not is_ours(known.ref, pull.sha):
         reason = (
-            f"somebody else has committed to {known.head} ({pull.sha[:10]}), it is left alone; merge it, or delete "
-            "the branch"
+            f"another person has committed to {known.head} ({pull.sha[:10]}), so it is left alone; merge or delete the "
+            "branch"
         )
         return Finding(known.ref, Meaning.WAIT, pull, reason, notes)
     title = read_mark(pull.body).get("title")
     if title is None and known.number == pull.number:
-        notes = (*notes, f"pull request #{pull.number}: its text was rewritten, ours is put in front of it")
+        notes = (*notes, f"pull request #{pull.number}: its text was rewritten; our text is put before it")
     elif title is not None and title != title_digest(pull.title):
-        notes = (*notes, f"pull request #{pull.number}: its title was changed by a person and stays")
+        notes = (*notes, f"pull request #{pull.number}: a person changed its title, which stays")
     return Finding(known.ref, Meaning.OPEN, pull, notes=notes)
 
 
@@ -194,7 +194,7 @@ def _doubled(opened: list[PullRequest], merged: list[PullRequest]) -> tuple[str,
     if used is None or not others:
         return ()
     names = ", ".join(f"#{pull.number}" for pull in others)
-    return (f"pull request #{used.number} counts; {names} of the same branch should be closed",)
+    return (f"pull request #{used.number} counts; close {names} of the same branch",)
 
 
 _HEADS = "refs/heads/"
@@ -230,7 +230,7 @@ class Reconciliation:
             return
         forge = forge_of(session)
         if not isinstance(forge, LinksIssues):
-            self._run.warn(f"rules/forge.toml: dependencies: {forge.kind} is not given any; only github is")
+            self._run.warn(f"rules/forge.toml: dependencies: {forge.kind} has none; expected github")
             return
         for issue in self._run.milestone.issues:
             needs = session.compiled.plan.nodes[str(IssueRef(self._run.name, issue.id))].needs
@@ -285,7 +285,7 @@ class Reconciliation:
         )
         with_git_attempts(self._run.view.states, [(issue.id, attempt)])
         self._run.session.observer.changed(ref)
-        self._run.warn(f"{ref}: the result that is on {remote.name} is used")
+        self._run.warn(f"{ref}: the result on {remote.name} is used")
 
     def _reconcile(self, branches: dict[str, str]) -> None:
         known = [self._known(str(IssueRef(self._run.name, issue.id))) for issue in self._run.milestone.issues]

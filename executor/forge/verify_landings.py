@@ -98,7 +98,7 @@ def signature_problems(data: bytes, signature: bytes, signers: str) -> list[str]
         who = signer_of(path, signers)
         if not who:
             return ["the key that signed it is not in the allowed signers"]
-        return [] if fits(data, path, who, signers) else ["its signature does not fit its bytes"]
+        return [] if fits(data, path, who, signers) else ["its signature does not match its bytes"]
 
 
 def signer_of(signature: Path, signers: str) -> str:
@@ -133,10 +133,10 @@ def statement_problems(data: bytes, landing: dict[str, str], position: int, prev
         checks = predicate["checks"]
         shaped = set(predicate) == KEYS and all(set(item) == CHECK_KEYS for item in checks)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        return [f"it is no statement of a landing ({type(error).__name__})"]
-    problems = [] if canonical == data else ["it is not in its canonical form"]
+        return [f"it is not a statement of a landing ({type(error).__name__})"]
+    problems = [] if canonical == data else ["it is not in canonical form"]
     if value.get("predicateType") != PREDICATE or value.get("_type") != "https://in-toto.io/Statement/v1" or not shaped:
-        problems.append("it is of another kind")
+        problems.append("it has another type")
     problems += (
         f"{key} is {claimed[key]}, the commit says {landing[key]}" for key in claimed if claimed[key] != landing[key]
     )
@@ -144,7 +144,7 @@ def statement_problems(data: bytes, landing: dict[str, str], position: int, prev
     if predicate["position"] != position:
         problems.append(f"it says position {predicate['position']}, the branch says {position}")
     if predicate["previous"] != previous:
-        problems.append("it does not name the statement of the landing before it")
+        problems.append("it does not name the statement of the previous landing")
     return problems
 
 
@@ -152,14 +152,14 @@ def check_problems(checks: list[dict[str, object]], landing: dict[str, str], che
     """Return the problems of a statement's checks."""
     problems = []
     if check_key == UNPROVED:
-        problems.append("it landed as another tree than the one that was checked")
+        problems.append("the landed tree differs from the checked one")
     elif landing["Check-Key"] not in {"", check_key}:
         problems.append(f"Check-Key is {check_key}, the commit says {landing['Check-Key']}")
     for item in checks:
         if item["verdict"] != "green":
             problems.append(f"the check {item['name']} was {item['verdict']}")
         if item["tree"] != (landing["Proved-With"] or landing["tree"]):
-            problems.append(f"the check {item['name']} looked at another tree ({item['tree']})")
+            problems.append(f"the check {item['name']} ran on another tree ({item['tree']})")
     return problems
 
 

@@ -61,7 +61,7 @@ _OPERATIONS = {
     "CHERRY_PICK_HEAD": "a cherry-pick is in progress",
     "rebase-merge": "a rebase is in progress",
     "rebase-apply": "a rebase is in progress",
-    "index.lock": "another git is at work in it, or left index.lock behind",
+    "index.lock": "another git process is running in it, or has left index.lock",
 }
 """Name in the git directory -> the operation in progress that it indicates."""
 
@@ -121,7 +121,7 @@ class Checkouts:
         if files:
             more = f" and {len(files) - _MOST_NAMED} more" if len(files) > _MOST_NAMED else ""
             names = ", ".join(files[:_MOST_NAMED])
-            return f"{names}{more} would be overwritten: not tracked by git, but the branch is to have files there"
+            return f"{names}{more} would be overwritten: not tracked by git, but the branch has files there"
         code, _, words = self._git(checkout.top, "read-tree", "-m", "-u", "-n", old, new)
         return None if code == 0 else " ".join((words or "git read-tree failed").split())
 
@@ -136,7 +136,7 @@ class Checkouts:
             return ""
         why = " ".join(words.split()) or "git read-tree failed"
         return (
-            f"{checkout.top} has this branch checked out and was left alone ({why}); its files are still those of "
+            f"{checkout.top} has this branch checked out and was not updated ({why}); its files are still those of "
             f"{old[:10]}: save your changes, then `git reset --hard`"
         )
 
@@ -228,7 +228,7 @@ def _same_branch(git: Git, branch: str) -> list[str]:
 
 
 def _heads(common_dir: Path, branch: str) -> tuple[object, ...] | None:
-    """Return what decides which worktrees have a branch checked out; None if only git can tell.
+    """Return the contents of the worktrees' HEAD files; None if only git can read them.
 
     Every landing asks, and reading a few files costs less than two processes of git. Symbolic branches, and refs that
     are not kept in files, are left to git.
@@ -354,7 +354,7 @@ def obstacles(repository: Repository, *, unsigned: bool, tags: bool) -> list[Obs
         text = f"{repository.top} belongs to another user, and git refuses to work in it"
         return [Obstacle("repository-owner", text, f"git config --global --add safe.directory {repository.top}")]
     if _is_bare(repository):
-        text = f"{repository.top} has files checked out, but git takes it for a bare repository (core.bare is true)"
+        text = f"{repository.top} has files checked out, but git considers it a bare repository (core.bare is true)"
         linked = repository.git_dir != repository.common_dir
         where = " --worktree" if linked else ""
         return [Obstacle("repository-bare", text, f"git -C {repository.top} config{where} core.bare false")]
@@ -365,10 +365,10 @@ def obstacles(repository: Repository, *, unsigned: bool, tags: bool) -> list[Obs
         signer.sign(b"Can this key sign without a prompt?\n")
     except UnsignedError as error:
         keys = [key for key, wanted in (("commit.gpgsign", signer.commits), ("tag.gpgsign", signer.tags)) if wanted]
-        text = f"{' and '.join(keys)} is set in git's configuration, but nothing can be signed here: {error}"
+        text = f"{' and '.join(keys)} is set in git's configuration, but signing fails here: {error}"
         todo = (
-            "unlock the key so that it signs without a prompt (ssh-add, gpg-agent), switch signing off here, or write "
-            'unsigned_landing = "allow" into rules/limits.toml to land without signatures'
+            "unlock the key so that it signs without a prompt (ssh-add, gpg-agent), switch off signing here, or set "
+            'unsigned_landing = "allow" in rules/limits.toml to land without signatures'
         )
         return [Obstacle("unsigned", text, todo)]
     return []

@@ -1,4 +1,4 @@
-"""The executor's git directories beside the user's repository: their configuration, and content that they lack.
+"""The executor's own git directories: their configuration, and content that they lack.
 
 Only what they need to read and write the user's objects is configured: the rest may run programs or change what lands.
 They know no remote, so the user's git fetches the objects that a partial clone lacks, many at a time.
@@ -40,7 +40,7 @@ _ATTRIBUTES = "* -text -filter -ident -working-tree-encoding -export-subst !eol 
 
 
 def make_neutral(repository: Repository, folder: Path, union: Iterable[str] = ()) -> None:
-    """Make a neutral git directory, or mend it: a power cut may have left empty files.
+    """Create or repair a neutral git directory: a power cut may have left empty files.
 
     Args:
         repository: the user's.
@@ -163,7 +163,9 @@ class Missing:
             if not missing:
                 return count > 0
             self._fetch(missing)
-        raise ForgeUnavailableError(f"{self.remote} does not give {len(missing)} objects of {tree}: {missing[0]}, ...")
+        raise ForgeUnavailableError(
+            f"{self.remote} does not provide {len(missing)} objects of {tree}: {missing[0]}, ..."
+        )
 
     def _missing(self, tree: str) -> list[str]:
         """Return the missing objects of a tree; objects below a missing tree are not known yet."""
@@ -186,7 +188,7 @@ class Missing:
             words = " ".join(done.stderr.decode("utf-8", "replace").split())
             raise ForgeUnavailableError(
                 f"this is a partial clone, and {len(names)} objects that are needed are only on {self.remote}, which "
-                f"does not give them ({words}); nothing was begun: see that `git fetch {self.remote}` works, run again"
+                f"does not provide them ({words}); nothing was started: make `git fetch {self.remote}` work, run again"
             )
 
     def _promisor(self) -> str:

@@ -85,7 +85,7 @@ def find_repository(start: Path) -> Repository:
     elsewhere = os.environ.get("GIT_DIR")
     todo = "run `git init`, commit, then `doit init`"
     if elsewhere:
-        todo = f"GIT_DIR is not followed: write `gitdir: {elsewhere}` into a file .git at the top of the checkout"
+        todo = f"GIT_DIR is ignored: write `gitdir: {elsewhere}` into a file .git at the top of the checkout"
     raise RepositoryError(f"{start} is not in a git repository; {todo}")
 
 
@@ -211,7 +211,7 @@ def users_environment() -> dict[str, str]:
 def git_failed(command: str, words: str) -> ExecutorError:
     """Return the error that git's message indicates."""
     if any(text in words for text in _NO_SPACE):
-        return StateFullError(f"git {command}: {words}; nothing is lost, free some space and run again")
+        return StateFullError(f"git {command}: {words}; nothing is lost; free some space and run again")
     if any(text in words for text in _TOO_NEW):
         message = " ".join(words.removeprefix("fatal: ").split())
         return RepositoryError(f"this repository needs a newer git ({message}): install it, {git_program()} is too old")
@@ -379,14 +379,14 @@ class Signer:
                 start_new_session=True,
             )
         except subprocess.TimeoutExpired as error:
-            raise UnsignedError(f"{command[0]} gave no signature in {_PATIENCE_S:.0f} s") from error
+            raise UnsignedError(f"{command[0]} returned no signature within {_PATIENCE_S:.0f} s") from error
         except OSError as error:
             raise UnsignedError(f"{command[0]} does not start: {error.strerror}") from error
         if done.returncode != 0 or b"-----BEGIN " not in done.stdout:
             lines = done.stderr.decode("utf-8", "replace").splitlines()
             texts = [line for line in lines if line.strip() and not line.startswith("[GNUPG:]")]
             why = texts[-1].strip() if texts else f"exit {done.returncode}"
-            raise UnsignedError(f"{command[0]} does not sign with {self.key or 'the default key'}: {why}")
+            raise UnsignedError(f"{command[0]} cannot sign with {self.key or 'the default key'}: {why}")
         return done.stdout
 
 

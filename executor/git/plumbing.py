@@ -111,7 +111,7 @@ class Helper:
 
 
 class BlobReader(Helper):
-    """Reads objects by any name that git understands, refs included, which git reads anew for each question."""
+    """Reads objects by any name that git understands; refs are resolved for each request."""
 
     arguments = ("cat-file", "--batch")
 
@@ -353,7 +353,7 @@ class IndexFile:
         return sorted(found, key=lambda item: item[0].count("/"))
 
     def write_tree(self, paths: Iterable[bytes]) -> str:
-        """The tree of the index with the present content of these paths of the folder; the index stays as it is.
+        """Write the tree of the index with the current content of these paths of the folder; the index is unchanged.
 
         An index that took over the times of an agent's files would later believe that a file is unchanged which has the
         same size and a time that was set: git compares whole seconds and inode numbers are used again.

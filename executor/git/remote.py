@@ -88,8 +88,8 @@ class Remote:
             url = output.strip()
             if url == self.name and "/" not in url and ":" not in url:
                 raise ForgeRefusedError(
-                    f'the remote "{self.name}" does not exist; `git remote add {self.name} ADDRESS`, or declare '
-                    "another one in rules/forge.toml"
+                    f'the remote "{self.name}" does not exist; run `git remote add {self.name} ADDRESS`, or '
+                    "declare another one in rules/forge.toml"
                 )
             if url.startswith(("./", "../")):
                 url = str((self._repository.top / url).resolve())
@@ -154,7 +154,7 @@ class Remote:
         if any(text in lowered for text in _REFUSED):
             return ForgeRefusedError(f'git {command}: the remote "{self.name}" refuses: {words}')
         return ForgeUnavailableError(
-            f'git {command}: the remote "{self.name}" cannot be reached: {words}; nothing is lost, run again later'
+            f'git {command}: the remote "{self.name}" cannot be reached: {words}; nothing is lost; run again later'
         )
 
     def _git(self, *arguments: str, protocol: str = "") -> tuple[int, str, str]:
@@ -242,7 +242,7 @@ def push_files(
         if there is not None:
             remote.fetch(name)
             if refs.message(there).strip() != subject:
-                return f"{branch} has other commits on {remote.name}; name a branch of its own"
+                return f"{branch} has other commits on {remote.name}; declare another branch"
             kept = {path: store.blob(there, path) or b"" for path in store.paths(store.tree_of(there))}
         tree = store.files_tree(kept | dict(files))
         if there is not None and store.tree_of(there) == tree:
@@ -251,7 +251,7 @@ def push_files(
         done = remote.push([Move(name, there, commit)])
         if done.ok or not done.moved:
             return done.reason
-    return f"{branch} is being moved on {remote.name} by others"
+    return f"{branch} is being moved on {remote.name} by another process"
 
 
 def _protocol(url: str) -> str:

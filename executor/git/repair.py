@@ -106,7 +106,7 @@ once more if one of them fails."""
 
 
 def _halves(objects: Path) -> list[Path]:
-    """What a killed git left in an object store; a `git gc` of the user's may remove folders meanwhile."""
+    """Yield temporary files of a killed git in an object store; a concurrent `git gc` may remove folders."""
     found = []
     for folder in sorted(objects.glob("??")):
         with suppress(FileNotFoundError):

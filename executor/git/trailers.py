@@ -392,7 +392,7 @@ def parse_trailers(pairs: Mapping[str, str]) -> Trailers | None:
 
 
 def plain_trailers(commit: bytes) -> str | None:
-    """Return the trailers of a commit, given its bytes, as git prints them; None where only git can tell.
+    """Return the trailers of a commit from its bytes, as git prints them; None if only git can parse them.
 
     They are plain if each line of the last paragraph is a trailer, as in all messages of the executor.
     """

@@ -184,7 +184,7 @@ class Workspace:
         try:
             return checkout.write_tree(paths)
         except GitError as error:
-            raise ImportRefusedError(f"git does not take the result: {error}") from error
+            raise ImportRefusedError(f"git does not accept the result: {error}") from error
 
     def _is_own_worktree(self, name: str) -> bool:
         """Return whether a nested repository is a worktree that the agent created, which is no part of the result."""
@@ -199,11 +199,11 @@ class Workspace:
         """
         changed = next(store.fresh.changed_in_submodules(self.index, self.folder), "")
         if changed:
-            raise ImportRefusedError(f"{changed} is in a submodule: a change of it is to be made in its own repository")
+            raise ImportRefusedError(f"{changed} is in a submodule; change it in its own repository")
         contents = store.index(self.index, self.folder).contents()
         filled, problem = store.fresh.breaks_filter(self.index, self.folder, paths, contents)
         if problem:
-            raise ImportRefusedError(f"{problem}; only what that filter makes of it may land")
+            raise ImportRefusedError(f"{problem}; only the output of that filter may land")
         return {path: None for path in paths if path not in filled}
 
     def _declared(self, globs: Sequence[str], seen: Sequence[bytes]) -> Iterator[bytes]:
@@ -300,7 +300,7 @@ class Pool:
         return None
 
     def snapshot(self, issue: str, attempt: int, store: Store, excludes: Path, limits: ImportLimits) -> str:
-        """Return the present tree of an agent at work; empty if it has none or its files change meanwhile.
+        """Return the current tree of a running agent; empty if it has none or its files change during the read.
 
         The index is copied, because the agent's thread uses it at the end of the agent.
         """
@@ -361,7 +361,7 @@ class Pool:
                 continue
             self._held.append(lock)
             return number, lock
-        raise ExecutorError(f"{_MOST_SLOTS} slots are in use in {self._numbers}; that cannot be meant")
+        raise ExecutorError(f"{_MOST_SLOTS} slots are in use in {self._numbers}; this is probably a mistake")
 
 
 def _owner(issue: str, attempt: int, step: str) -> dict[str, object]:
@@ -416,7 +416,7 @@ def remove(path: Path) -> None:
 
 
 def _open_folders(folder: Path) -> None:
-    """Make every folder of a tree readable and writable again, and forget access lists: git does not look at either."""
+    """Make every folder of a tree readable and writable again, and remove access lists: git ignores both."""
     for place, folders, _ in os.walk(folder):
         for name in folders:
             path = os.path.join(place, name)  # noqa: PTH118  (many calls)

@@ -149,7 +149,7 @@ def draft_faults(
     """
     yield from draft.faults
     if not draft.issues and not draft.faults:
-        yield Fault(source, "", "no issue was found in it; `doit import --formats` shows what each format looks like")
+        yield Fault(source, "", "it contains no issue; `doit import --formats` shows the formats")
     first: dict[str, int] = {}
     for issue in draft.issues:
         place = f"line {issue.line}" if issue.line else ""
@@ -233,7 +233,7 @@ def reviewed(draft: Draft, policy: Policy | None, tree: Tree, *, trusted: bool, 
     if trusted and draft.fields.get(_COMMANDS):
         fields["accept"] = [*listed(fields, "accept"), *({"run": command} for command in draft.fields[_COMMANDS])]
     if "checks" in fields and not trusted and not own:
-        text = f"checks = {fields.pop('checks')} of the milestone decides about the judge and was left out; --trust takes it"
+        text = f"checks = {fields.pop('checks')} of the milestone affects the judge and was left out; --trust takes it"
         notes.append(Note(0, text))
     names = {sample for issue in draft.issues for name in listed(issue.fields, "files") for sample in _samples(name)}
     ignored = tree.ignored(names) if names and not (trusted or own) else ()
@@ -250,17 +250,15 @@ def _issue(
     for key in [key for key in fields if key not in known]:
         said = fields.pop(key)
         if not key.startswith("_"):
-            text = f"{issue.id}: {key} = {said} is no key of an issue here and was left out"
-            notes.append(Note(issue.line, text, f"{key} is no key of an issue here and was left out"))
+            text = f"{issue.id}: {key} = {said} is not a key of an issue and was left out"
+            notes.append(Note(issue.line, text, f"{key} is not a key of an issue and was left out"))
     if issue.hold and "hold" in known:
         fields["hold"] = issue.hold
     if own:
         weaker = [key for key in _WEAKER[:2] if key in fields]
         if weaker:
             said = ", ".join(f"{key} = {fields[key]}" for key in weaker)
-            notes.append(
-                Note(issue.line, f"{issue.id}: {said} makes its judge weaker", "keys that make the judge weaker")
-            )
+            notes.append(Note(issue.line, f"{issue.id}: {said} weakens its judge", "keys that weaken the judge"))
         return replace(issue, fields=fields)
     _agents(issue, fields, policy, notes)
     if not trusted:
@@ -279,16 +277,16 @@ def _agents(issue: DraftIssue, fields: dict[str, object], policy: Policy | None,
     unknown = [name for name in wanted if name not in policy.agents]
     if unknown:
         del fields["agent"]
-        text = f'{issue.id}: the agent "{", ".join(map(str, unknown))}" is no profile of rules/agents.toml and was left out'
-        notes.append(Note(issue.line, text, "agents that are no profiles of rules/agents.toml, left out"))
+        text = f'{issue.id}: the agent "{", ".join(map(str, unknown))}" is not a profile of rules/agents.toml and was left out'
+        notes.append(Note(issue.line, text, "agents that are not profiles of rules/agents.toml, left out"))
 
 
 def _keys(issue: DraftIssue, fields: dict[str, object], notes: list[Note]) -> None:
     for key in _WEAKER:
         if key in fields and not (key == "workflow" and fields[key] == "kiro"):
             said = fields.pop(key)
-            text = f"{issue.id}: {key} = {said} decides about the judge and was left out; --trust takes it"
-            notes.append(Note(issue.line, text, f"{key} decides about the judge and was left out; --trust takes it"))
+            text = f"{issue.id}: {key} = {said} affects the judge and was left out; --trust takes it"
+            notes.append(Note(issue.line, text, f"{key} affects the judge and was left out; --trust takes it"))
 
 
 def _type(issue: DraftIssue, fields: dict[str, object], policy: Policy | None, notes: list[Note]) -> None:
@@ -303,8 +301,8 @@ def _type(issue: DraftIssue, fields: dict[str, object], policy: Policy | None, n
     fewer = set(default.checks or ()) - set(own.checks or ())
     if fewer or (default.reviewer and not own.reviewer):
         what = ", ".join(sorted(fewer)) or f"the reviewer {default.reviewer}"
-        text = f'{issue.id}: the route of type "{fields.pop("type")}" does without {what}; the type was left out, --trust takes it'
-        notes.append(Note(issue.line, text, "types whose routes ask for less, left out; --trust takes them"))
+        text = f'{issue.id}: the route of type "{fields.pop("type")}" does not require {what}; the type was left out, --trust takes it'
+        notes.append(Note(issue.line, text, "types whose routes require less, left out; --trust takes them"))
 
 
 def _files(issue: DraftIssue, fields: dict[str, object], tree: Tree, notes: list[Note]) -> None:

@@ -156,8 +156,8 @@ def chosen(source: Source, name: str = "") -> Importer:
     sure, best = max(((importer.recognises(source), name) for name, importer in known.items()), default=(0, ""))
     if sure <= 0:
         raise UsageError(
-            f"{source.name} is {seen(source)}, not a plan of a format that is known: {', '.join(known)}; "
-            "`doit import --formats` shows what each looks like"
+            f"{source.name} is {seen(source)}, not a plan in a known format: {', '.join(known)}; "
+            "`doit import --formats` shows them"
         )
     return known[best]
 
@@ -221,7 +221,7 @@ def _problems(importer: Any, samples: Sequence[Source]) -> Iterator[str]:
         yield "it lacks name, guide, recognises or read"
         return
     if not re.fullmatch(r"[a-z][a-z0-9-]*", importer.name):
-        yield f"its name {importer.name!r} is no word of small letters, digits and dashes"
+        yield f"its name {importer.name!r} is not a word of lowercase letters, digits and dashes"
     for text in HOSTILE:
         yield from _survives(importer, Source("plan.txt", text), "a hostile text")
     for sample in samples:

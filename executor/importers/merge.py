@@ -131,7 +131,7 @@ def _same(left: Any, right: Any) -> bool:
     return mark(left) == mark(right)
 
 
-_NOTE = "Done before this milestone was declared, and taken as landed by a person."
+_NOTE = "Done before this milestone was declared, and counted as landed by a person."
 
 
 def resolve_commit(project: Project, name: str) -> str:
@@ -189,5 +189,5 @@ def take_as_landed(project: Project, milestone: str, done: Sequence[str], commit
     finally:
         store.close()
     if wanted and not refs.move([Move(branch, tip, top)], f"take {len(wanted)} issues as landed"):
-        raise UsageError(f"{declared.branch} was moved by somebody else at the same moment; try again")
+        raise UsageError(f"{declared.branch} was moved by another process at the same time; try again")
     return [issue.id for issue in wanted]

@@ -140,7 +140,7 @@ class Planned:
             yield Fault(
                 self.name,
                 "",
-                f'the id "{self.id}" differs from the milestone "{other}" in its case only; give another --id',
+                f'the id "{self.id}" differs from the milestone "{other}" only in case; give another --id',
             )
         memory = read_json(self._memory_file)
         before = str(memory.get("source") or "") if isinstance(memory, dict) else ""
@@ -154,7 +154,7 @@ class Planned:
             self.name,
             "",
             f"the milestone {self.id} was imported from {before}, which is another plan; "
-            "give this one another --id, or --moved if it is the same plan at a new place",
+            "give this one another --id, or --moved if it is the same plan in a new place",
         )
 
     def plan(self, elsewhere: Mapping[str, str], milestones: set[str], branches: set[str]) -> None:
@@ -263,7 +263,7 @@ class Planned:
             head["needs"] = there
         missing = [name for name in after if name not in milestones]
         if missing:
-            text = f"the plan builds on {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not declared here; add to `needs` what it waits for"
+            text = f"the plan builds on {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not declared here; add the milestones that it waits for to `needs`"
             self.notes.append(Note(0, text))
         if draft.epic:
             head["epic_text"] = draft.epic
@@ -290,11 +290,15 @@ class Planned:
         values.pop("needs", None)
         if issue.id in needs:
             self.notes.append(
-                Note(issue.line, f"{issue.id} depends on itself; that was left out", "issues that depend on themselves")
+                Note(
+                    issue.line,
+                    f"{issue.id} depends on itself; this need was left out",
+                    "issues that depend on themselves",
+                )
             )
         if unknown:
-            text = f"{issue.id} needs {', '.join(unknown)}, which this plan does not have; that was left out"
-            self.notes.append(Note(issue.line, text, "needs that this plan does not have, left out"))
+            text = f"{issue.id} needs {', '.join(unknown)}, which are not in this plan; they were left out"
+            self.notes.append(Note(issue.line, text, "needs that are not in this plan, left out"))
         kept = [
             need if need in own else elsewhere.get(need, need)
             for need in needs
@@ -313,8 +317,8 @@ class Planned:
                 self.notes.append(
                     Note(
                         0,
-                        f"{shown}, the spec of {name}, was gone and is written again",
-                        "specs that were gone and are written again",
+                        f"{shown}, the spec of {name}, was missing and is written again",
+                        "missing specs that are written again",
                     )
                 )
 
@@ -328,7 +332,7 @@ class Planned:
         if "branch" in changes and before in branches and changes["branch"] != before:
             wanted = "the default" if changes["branch"] is MISSING else changes["branch"]
             self.notes.append(
-                Note(0, f"the plan's branch is {wanted} now; {before} exists and was kept, since the work is there")
+                Note(0, f"the plan's branch is {wanted} now; {before} exists and was kept, because it has the work")
             )
             changes["branch"] = before
         elif "title" in changes and "branch" not in now and "branch" not in changes:
@@ -382,7 +386,7 @@ class Planned:
         here = [name for name in known.specs if name in before]
         order = [issue.id for issue in self.draft.issues]
         if before and here != before:
-            self.notes.append(Note(0, "the order of the issues here is yours and was kept"))
+            self.notes.append(Note(0, "your order of the issues was kept"))
             return []
         return order
 

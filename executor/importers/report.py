@@ -228,16 +228,18 @@ def report_lines(plan: Planned, changed: Sequence[str], *, dry: bool) -> list[st
     what = f"{'would write' if dry else 'wrote'} {shown}" if changed else "nothing changed"
     lines = [f"{plan.id}: {counted(len(plan.draft.issues), 'issue')} in {plan.name} ({plan.format}); {what}"]
     lines += (
-        f"kept yours: {key} was changed here and in {plan.name}; --overwrite takes the plan's word"
+        f"kept your value: {key} was changed here and in {plan.name}; --overwrite uses the plan's"
         for key in plan.found.kept
     )
-    lines += (f"left as it is: {name} is no longer in {plan.name}" for name in plan.found.gone)
+    lines += (f"left alone: {name} is no longer in {plan.name}" for name in plan.found.gone)
     lines += (f"note: {line}" for line in grouped([*plan.notes, *_claims(plan)], plan.name))
     if plan.draft_faults:
         first = str(plan.draft_faults[0])
         more = f" (and {len(plan.draft_faults) - 1} more)" if len(plan.draft_faults) > 1 else ""
         agent = ", or import it with --agent NAME" if "no agent" in first else ""
-        lines.append(f"before it can run: {first}{more}{agent}; until then {plan.id} is a draft and stops only itself")
+        lines.append(
+            f"before it can run: {first}{more}{agent}; until then {plan.id} is a draft and does not affect other milestones"
+        )
     else:
         lines.append(f"next: doit plan {plan.id}")
     return lines
@@ -270,7 +272,7 @@ def _claims(plan: Planned) -> list[Note]:
         return []
     text = (
         f"the plan says that {', '.join(done)} {'is' if len(done) == 1 else 'are'} done; what has landed is read from git. "
-        "To take them as landed: --done-as-landed COMMIT"
+        "To count them as landed: --done-as-landed COMMIT"
     )
     return [Note(0, text)]
 

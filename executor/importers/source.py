@@ -1,4 +1,4 @@
-"""Plans on disk as sources: their text, the files beside them, and the project files that they may refer to.
+"""Plans on disk as sources: their text, the files next to them, and the project files that they may refer to.
 
 A plan may come from others. The files that it names are read only if they are regular files that git would commit: no
 link is followed, and no ignored file is read, since the text goes into specs and to agents.
@@ -128,7 +128,7 @@ def _strict(data: bytes, name: str) -> str:
     except (AssertionError, ValueError) as error:
         raise EncodingError(f"is not {codec.name}: {error}") from error
     if not isinstance(text, str):
-        raise EncodingError(f'"{name}" is no encoding of text; give --encoding NAME')
+        raise EncodingError(f'"{name}" is not a text encoding; give --encoding NAME')
     return text
 
 
@@ -185,10 +185,10 @@ class Disk:
         if path.is_dir():
             return self._folder(name, None)
         if not path.exists():
-            raise UsageError(f"{name} does not exist; name a plan")
+            raise UsageError(f"{name} does not exist; name an existing plan")
         data = bytes_of(path)
         if data is None:
-            raise UsageError(f"{name} is no file of at most {MOST_BYTES // 2**20} MiB that can be read; name a plan")
+            raise UsageError(f"{name} is not a readable file of at most {MOST_BYTES // 2**20} MiB; name a plan")
         try:
             text = decoded(data, self._encoding)
         except EncodingError as error:

@@ -271,6 +271,13 @@ def _placeholders(word: str) -> Iterator[str]:
     return (name for _, name, _, _ in string.Formatter().parse(word) if name is not None)
 
 
+def _plain_placeholders(word: str) -> Iterator[str]:
+    """Yield the names of placeholders; an empty one for a placeholder with a conversion or a format, such as {x!r}."""
+    for _, name, form, conversion in string.Formatter().parse(word):
+        if name is not None:
+            yield "" if form or conversion else name
+
+
 def agent_problems(agent: Agent) -> Iterator[str]:
     """Yield contradictions in a profile, one sentence each."""
     if bool(agent.command) == bool(agent.builtin):
@@ -278,7 +285,7 @@ def agent_problems(agent: Agent) -> Iterator[str]:
     wrong = False
     for word in (*agent.command, *(part for words in agent.flags.values() for part in words), agent.output_file):
         try:
-            names = list(_placeholders(word))
+            names = list(_plain_placeholders(word))
         except ValueError:
             names = [""]
         if not all(name.isidentifier() for name in names):
@@ -291,7 +298,7 @@ def agent_problems(agent: Agent) -> Iterator[str]:
         yield f"expected flags for {', '.join(_FLAG_NAMES)}, found {quoted(unknown[0])}"
     named = _named_options(agent.command)
     if agent.protocol and (agent.brief != "stdin" or agent.output != "jsonl" or agent.output_file or agent.builtin):
-        yield f'expected no brief, output, output_file or builtin beside protocol = "{agent.protocol}"'
+        yield f'expected no brief, output, output_file or builtin together with protocol = "{agent.protocol}"'
     if agent.brief == "argument" and "brief" not in named:
         yield 'expected the word "{brief}" in the command, because brief = "argument"'
     if agent.brief == "file" and "brief_file" not in named:

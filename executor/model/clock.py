@@ -67,10 +67,10 @@ def too_late(deadline: datetime, now: datetime, seconds: float, zone: tzinfo) ->
         zone: time zone of the displayed time.
     """
     if now >= deadline:
-        return f"nothing is started after {zone_time(deadline, zone)}"
+        return f"no issue starts after {zone_time(deadline, zone)}"
     if now + timedelta(seconds=seconds) > deadline:
         left = (deadline - now).total_seconds()
-        return f"expected to take {_minutes(seconds)}, {_minutes(left)} are left until {zone_time(deadline, zone)}"
+        return f"expected to take {_minutes(seconds)}, but {_minutes(left)} are left until {zone_time(deadline, zone)}"
     return None
 
 

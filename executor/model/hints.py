@@ -73,7 +73,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return the first names for a message, and the number of further ones; ``none`` for none."""
+    """Return the first names for a message, and the number of the others; ``none`` for none."""
     more = len(names) - _SHOWN
     shown = ", ".join(_printable(name) for name in names[:_SHOWN])
     return f"{shown} and {more} more" if more > 0 else shown or "none"

@@ -70,7 +70,7 @@ def _id(value: str) -> str:
 
 def _line(value: str) -> str:
     if not value.strip():
-        raise ValueError("expected text, found an empty one")
+        raise ValueError("expected text, found an empty text")
     if "\n" in value or "\r" in value:
         raise ValueError("expected one line, found several")
     if "\0" in value:
@@ -85,7 +85,7 @@ def _names(value: object) -> tuple[str, ...]:
     if names is None or wrong:
         raise ValueError(f"expected text or a list of texts, found {found(wrong[0])}")
     if len(set(names)) < len(names):
-        raise ValueError("expected different names, found one twice")
+        raise ValueError("expected different names, found a duplicate")
     return tuple(map(_line, names))
 
 

@@ -1,4 +1,4 @@
-"""The rules about what is outside of the repository. Pure.
+"""The rules for forges, notices, verdicts and other hosts. Pure.
 
 `rules/forge.toml`: where pull requests are, and how they are merged; `notify.toml`: recipients and channels of notices;
 `status.toml`: a command that is called for each phase, and a file that is kept up to date; `verdicts.toml`: where
@@ -169,7 +169,7 @@ def token_problems(name: str, env: Iterable[str]) -> Iterator[str]:
     """Yield faults of the variables passed to agents and checks: the forge's token must not be among them."""
     for variable in env:
         if variable in TOKENS:
-            yield f"{quoted(name)} may not be given {variable}: no child process sees the forge's token"
+            yield f"{quoted(name)} must not get {variable}: no child process sees the forge's token"
 
 
 NoticeKind = Literal["review", "failed", "skipped", "question", "blocker", "complete", "released", "digest"]
@@ -212,9 +212,7 @@ def channel_problems(channel: Channel) -> list[tuple[str, str]]:
     if sum(map(bool, (channel.url, channel.command, channel.plugin))) != 1:
         found.append(("", "expected either a url, a command or a plugin"))
     if _PASSWORD.search(VARIABLE.sub("", channel.url)):
-        found.append(
-            ("url", "expected no password in the file; write ${NAME} and put it into the environment variable NAME")
-        )
+        found.append(("url", "expected no password in the file; write ${NAME} and set the environment variable NAME"))
     for word in channel.command:
         unknown = [name for name in _WORD.findall(word) if name not in _PLACES]
         if unknown:
@@ -420,7 +418,7 @@ class Runner(BaseModel):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What checks and routes can ask for."""
+        """Return the labels that checks and routes can name."""
         return (self.name, *self.labels)
 
     @property
@@ -432,7 +430,7 @@ class Runner(BaseModel):
 def runner_problems(runner: Runner) -> Iterator[tuple[str, str]]:
     """Yield contradictions in a runner: (key, problem)."""
     if runner.claimed is bool(runner.prefix):
-        yield "prefix", f'expected no prefix beside kind = "{runner.kind}"' if runner.claimed else _WORDS
+        yield "prefix", f'expected no prefix together with kind = "{runner.kind}"' if runner.claimed else _WORDS
     if runner.patience_s < 2 * runner.beat_s:
         yield "patience_s", f"expected at least two heartbeats ({2 * runner.beat_s:g}), found {runner.patience_s:g}"
     encrypted = runner.address.startswith("tls:")

@@ -232,7 +232,7 @@ def _branch_faults(milestones: Mapping[str, Milestone], files: Mapping[str, str]
     for name, milestone in milestones.items():
         branch = milestone.branch
         if branch in bases:
-            problem = f"{quoted(branch)} is a base branch; work never goes directly to one, choose another name"
+            problem = f"{quoted(branch)} is a base branch; work never lands directly on one; choose another name"
             yield Fault(files[name], "milestone.branch", problem)
         elif branch in owner:
             problem = (
@@ -246,7 +246,7 @@ def _branch_faults(milestones: Mapping[str, Milestone], files: Mapping[str, str]
             above = "/".join(parts[:end])
             if above in owner:
                 problem = (
-                    f"git cannot have {quoted(branch)} beside {quoted(above)}, the branch of {quoted(owner[above])}"
+                    f"git cannot have both {quoted(branch)} and {quoted(above)}, the branch of {quoted(owner[above])}"
                 )
                 yield Fault(files[name], "milestone.branch", problem)
 

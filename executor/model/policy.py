@@ -75,7 +75,7 @@ class Policy(Rule):
 
     @property
     def settles(self) -> bool:
-        """Whether something is left to do after the last landing: statements or tracking files."""
+        """Whether work remains after the last landing: statements or tracking files."""
         return bool(self.landing.attest_key) or self.status.push_to is not None
 
     def route_of(self, issue: Issue) -> Route:
@@ -236,14 +236,18 @@ def _runner_faults(
 def _travel_faults(
     routes: Mapping[str, Route], setup: SetupRules | None, environments: EnvironmentRules | None, file: str
 ) -> Iterator[Fault]:
-    """Yield routes whose agents work elsewhere although what they need does not travel."""
+    """Yield routes whose agents work on other hosts although their files are not transferred."""
     kept = [
         *(["include in setup.toml"] if setup is not None and setup.include else []),
         *(["environments.toml"] if environments is not None and environments.environments else []),
     ]
     for name, route in routes.items():
         if route.runner and kept:
-            yield Fault(file, f"route.{name}.runner", f"expected no runner beside {kept[0]}: its files do not travel")
+            yield Fault(
+                file,
+                f"route.{name}.runner",
+                f"expected no runner together with {kept[0]}: its files are not transferred",
+            )
 
 
 def _table_faults(

@@ -374,7 +374,7 @@ class SetupRules(Rule):
 
 def _some(text: str) -> str:
     if not text:
-        raise ValueError("expected text, found nothing in the quotes")
+        raise ValueError("expected text, found an empty text")
     return text
 
 

@@ -57,7 +57,7 @@ def _without_tags(loc: Sequence[str | int]) -> list[str | int]:
 
 
 def _keys_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
-    """Return the valid keys beside the one at a position."""
+    """Return the other valid keys at a position."""
     kinds: dict[str | int, type[BaseModel]] = {"run": RunCheck, "file": FileCheck, "text": Claim}
     if "accept" in loc[:-1]:
         model = kinds.get(loc[-2], model)

@@ -328,16 +328,19 @@ def _needs_problems(
         if name.startswith(TREE):
             continue
         if name not in made:
-            yield f"{place}.inputs", f"no step leaves {quoted(name)}{files.advice(name, 'files')}"
+            yield f"{place}.inputs", f"no step writes {quoted(name)}{files.advice(name, 'files')}"
         elif name.partition(".")[0] not in {phase, *before}:
-            yield f"{place}.inputs", f"{quoted(name)} is made in a later phase"
+            yield f"{place}.inputs", f"{quoted(name)} is written in a later phase"
 
 
 def _schema_problems(step: Step, place: str, schemas: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     outputs, known = Known(step.outputs), Known(schemas)
     for output, name in step.schemas.items():
         if output not in step.outputs:
-            yield f"{place}.schemas", f"{quoted(output)} is no output of the step{outputs.advice(output, 'outputs')}"
+            yield (
+                f"{place}.schemas",
+                f"{quoted(output)} is not an output of the step{outputs.advice(output, 'outputs')}",
+            )
         if name not in schemas:
             problem = f"no file rules/schemas/{name}.json"
             yield f"{place}.schemas.{output}", f"{problem}{known.advice(name, 'schemas')}"
@@ -355,9 +358,9 @@ def _gate_problems(gate: Gate | None, phase: str, made: set[str], before: Sequen
         file = criterion.file
         place = f"phase.{phase}.gate.criterion.{name}.file"
         if not file.startswith(TREE) and file not in made:
-            yield place, f"no step leaves {quoted(file)}{files.advice(file, 'files')}"
+            yield place, f"no step writes {quoted(file)}{files.advice(file, 'files')}"
         elif not file.startswith(TREE) and file.partition(".")[0] not in {phase, *before}:
-            yield place, f"{quoted(file)} is made in a later phase"
+            yield place, f"{quoted(file)} is written in a later phase"
 
 
 def _cycle(steps: Mapping[str, Step], phase: str) -> Iterator[tuple[str, str]]:
@@ -371,4 +374,4 @@ def _cycle(steps: Mapping[str, Step], phase: str) -> Iterator[tuple[str, str]]:
         for name in ready:
             del waiting[name]
     if waiting:
-        yield f"phase.{phase}.step", f"steps wait for each other: {', '.join(sorted(waiting))}"
+        yield f"phase.{phase}.step", f"steps need each other: {', '.join(sorted(waiting))}"

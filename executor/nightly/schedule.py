@@ -287,11 +287,11 @@ def cron_line(when: str, folder: str, environment: Mapping[str, str], argv: Sequ
     command = f"cd {shlex.quote(folder)} && {given} {shlex.join(argv)}".replace("%", r"\%")
     line = f"{when} {command} {marker(folder)}"
     if not line.isprintable():
-        raise ValueError(f"a crontab has no room for control characters, found some in {line!a}")
+        raise ValueError(f"a crontab cannot contain control characters, found some in {line!a}")
     if len(line) > MOST:
         raise ValueError(
-            f"the entry has {len(line)} characters, at most {MOST} are safe in a crontab; install it with a shorter "
-            "PATH, for example `PATH=/usr/local/bin:/usr/bin:/bin doit cron install`"
+            f"the entry has {len(line)} characters, but at most {MOST} are safe in a crontab; install it with a "
+            "shorter PATH, for example `PATH=/usr/local/bin:/usr/bin:/bin doit cron install`"
         )
     return line
 
@@ -412,7 +412,7 @@ def _crontab(argument: str, given: str = "") -> subprocess.CompletedProcess[str]
         )
     except FileNotFoundError:
         raise ExecutorError(
-            "there is no `crontab` command here; install cron, or use the timer of `doit cron show --systemd`"
+            "the command `crontab` is missing; install cron, or use the timer of `doit cron show --systemd`"
         ) from None
     except subprocess.TimeoutExpired:
         raise ExecutorError(f"`crontab {argument}` did not answer within {_PATIENCE:.0f} s") from None

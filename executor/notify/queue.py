@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 
-APPRISE_MISSING = 'a url needs the extra "notify": pip install "make-for-milestones[notify]"; a command needs nothing'
+APPRISE_MISSING = 'a url needs the extra "notify": pip install "make-for-milestones[notify]"; a command needs no extra'
 
 
 @runtime_checkable
@@ -185,7 +185,7 @@ class Teller:
         self._thread.start()
 
     def say(self, notice: Notice, sent: set[tuple[str, str]], record: Callable[[Notice, str], None]) -> None:
-        """Queue a notice for every subscribed channel that has not received it; returns at once.
+        """Queue a notice for every subscribed channel that has not received it; returns immediately.
 
         Args:
             notice: the notice.

@@ -7,6 +7,6 @@ import sys
 if not hasattr(sys.modules["executor"], "DISTRIBUTION"):
     raise ImportError(
         f"{sys.modules['executor'].__file__} belongs to another package called executor, which was installed over "
-        "make-for-milestones; use one environment for each: pip uninstall executor, then "
+        "make-for-milestones; use separate environments: pip uninstall executor, then "
         "pip install --force-reinstall make-for-milestones"
     )

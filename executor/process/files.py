@@ -217,7 +217,7 @@ def clock_after(seconds: float) -> str:
 
 
 def local_time(at: str) -> str:
-    """Format an ISO-8601 time as local time with its zone, for people; other text remains as it is."""
+    """Format an ISO-8601 time as local time with its zone, for people; other text is unchanged."""
     try:
         return f"{datetime.fromisoformat(at).astimezone():%Y-%m-%d %H:%M:%S %Z}"
     except ValueError:
@@ -306,7 +306,7 @@ def scrub(folder: Path, clean: Callable[[bytes], bytes]) -> None:
         for name in names:
             seen += 1
             path = folder / place / name
-            data = left_file(path.parent, name, most=_MOST_BYTES) if seen <= _MOST_FILES else "is one of too many"
+            data = left_file(path.parent, name, most=_MOST_BYTES) if seen <= _MOST_FILES else "is one file too many"
             if isinstance(data, str):
                 if not path.is_symlink() or seen > _MOST_FILES:
                     with suppress(OSError):
@@ -358,7 +358,7 @@ def decoded(data: bytes) -> str:
         try:
             return data.decode("utf-16")
         except UnicodeDecodeError as error:
-            raise EncodingError(f"begins like UTF-16 and is not: {error.reason}; save it as UTF-8") from error
+            raise EncodingError(f"begins like UTF-16 but is not valid: {error.reason}; save it as UTF-8") from error
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -116,7 +116,7 @@ class Ended:
         """One phrase for people, for example ``exit 1`` or ``killed after 1800 s (timeout)``."""
         text = self._what_happened()
         if self.leftovers and self.reason == "exited":
-            text += f"; {self.leftovers} left-over process{'es' if self.leftovers > 1 else ''} killed"
+            text += f"; {self.leftovers} leftover process{'es' if self.leftovers > 1 else ''} killed"
         if self.problem and self.reason not in {"not-started", "lost"}:
             text += f"; {self.problem}"
         return text
@@ -178,7 +178,7 @@ class Supervisor:
         assert self._process.stdout is not None  # noqa: S101 - as above
         self._requests = self._process.stdin.fileno()
         results = _lines(self._process.stdout.fileno())
-        ready = next(results, {"ready": False, "problem": "it ended at once"})
+        ready = next(results, {"ready": False, "problem": "it ended immediately"})
         self._reader = threading.Thread(target=self._read, args=(results,), name="supervisor-results", daemon=True)
         self._reader.start()
         if not ready["ready"]:
@@ -213,11 +213,11 @@ class Supervisor:
                 self._listening.pop(number, None)
 
     def stop(self) -> None:
-        """Stop every running command gracefully and start no more; returns at once. Safe in a signal handler."""
+        """Stop every running command gracefully and start no more; returns immediately. Safe in a signal handler."""
         self._order(b"s")
 
     def kill(self) -> None:
-        """Kill every running command with its children and refuse new ones; returns at once. As safe as `stop`."""
+        """Kill every running command with its children and refuse new ones; returns immediately. As safe as `stop`."""
         self._killed = True
         self._order(b"k")
 

@@ -43,7 +43,7 @@ __all__ = [
     "with_ticks",
 ]
 
-NOT_ASKED = "not asked before every issue has landed"
+NOT_ASKED = "checked only after every issue has landed"
 """The reason of a criterion that depends on the landing of all issues."""
 _BOX = re.compile(r"^\s*(?:[-*+]|\d+[.)])\s+\[( |x|X)\]\s+(.*\S)")
 _FENCE = re.compile(r"^\s{0,3}(`{3,}|~{3,})")
@@ -325,7 +325,7 @@ class Gate:
         path = self.run.project.inside(item.file)
         exists = store.has_path(tree, path)
         problem = file_problem(item, store.blob(tree, path) if exists else None, exists=exists)
-        return Criterion(kind, item.name, Met.FAILED if problem else Met.YES, problem or "it is as declared")
+        return Criterion(kind, item.name, Met.FAILED if problem else Met.YES, problem or "matches the declaration")
 
     def _issues_again(self, tree: str, red: set[str]) -> list[Criterion]:
         """Run checks and acceptance of every issue on the tree that the base would get.
@@ -363,7 +363,7 @@ class Gate:
         there = self.run.session.refs.tip(f"refs/tags/{tag}")
         if there is None:
             return [Criterion("tag", tag, Met.YES, "is free")]
-        reason = f"is already the tag of {there[:10]}; declare another one"
+        reason = f"already names {there[:10]}; declare another tag"
         return [Criterion("tag", tag, Met.LACKING, reason)]
 
     def merge_criterion(self, conflicts: tuple[str, ...]) -> Criterion:
@@ -376,7 +376,7 @@ class Gate:
             "merge",
             base,
             Met.LACKING,
-            f"conflict in {names}; merge {base} into {self.run.milestone.branch} by hand, then again",
+            f"conflict in {names}; merge {base} into {self.run.milestone.branch} by hand, then release again",
         )
 
     def checkout_criteria(self, base_tip: str, tree: str) -> list[Criterion]:

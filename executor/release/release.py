@@ -100,7 +100,7 @@ class ReleaseRun:
                     return outcome
             elif self._merge(base_tip, there, tree, outcome):
                 return self._finish(outcome, self._released())
-        raise ExecutorError(f"{self._base()} moves faster than {self._run.name} can be proved on it; try again later")
+        raise ExecutorError(f"{self._base()} moves faster than {self._run.name} can be proved; try again later")
 
     def _released(self) -> str:
         """Return the commit of the base that contains all landings; empty without one."""
@@ -131,12 +131,12 @@ class ReleaseRun:
         commit = self._run.session.refs.merged_at(self._run.view.tip, self._look_again())
         if not commit:
             raise ForgeUnavailableError(
-                f"{self._run.name}: the forge says that its pull request is merged, but {self._base()} does not have "
+                f"{self._run.name}: the forge reports its pull request as merged, but {self._base()} does not have "
                 "it yet; release again later"
             )
         if self._run.session.store.tree_of(commit) != tree:
             self._run.warn(
-                f"{self._base()} moved while {self._run.name} was merged: {commit[:10]} is not the tree that was proved"
+                f"{self._base()} moved while {self._run.name} was merged: {commit[:10]} does not have the proved tree"
             )
         outcome.done.append(
             f"merged {self._run.milestone.branch} into {self._base()} as {commit[:10]} by its pull request"
@@ -288,7 +288,7 @@ class Delivery:
             return True
         done = remote.push([Move(self._run.view.base, there or None, commit)])
         if not done.ok and not done.moved:
-            raise ForgeRefusedError(f"{remote.name} does not take {self._run.name} into {self._base()}: {done.reason}")
+            raise ForgeRefusedError(f"{remote.name} does not accept {self._run.name} on {self._base()}: {done.reason}")
         return done.ok
 
     def merge_by_forge(self, tip: str, message: str) -> Criterion | None:
@@ -325,7 +325,7 @@ class Delivery:
         if there is None:
             done = remote.push([Move(name, None, made)])
             if not done.ok and not done.moved:
-                raise ForgeRefusedError(f"{remote.name} does not take the tag {name}: {done.reason}")
+                raise ForgeRefusedError(f"{remote.name} does not accept the tag {name}: {done.reason}")
             there = remote.tips(name).get(name) if done.moved else made
         return "" if there == made else there or ""
 

@@ -66,16 +66,14 @@ class _Value(BaseModel):
 class AttemptReport(_Value):
     """One attempt."""
 
-    number: int = Field(description="counts up over the life of the issue, from 1")
-    revision: int = Field(description="revision that it would become")
-    agent: str = Field(description="profile that worked; empty when it is no longer known")
+    number: int = Field(description="number of the attempt, from 1 over all revisions")
+    revision: int = Field(description="revision that it would land as")
+    agent: str = Field(description="profile that worked; empty if unknown")
     state: str = Field(description="started, built, failed, interrupted or landed")
     kind: str = Field(description="class of its failure; empty otherwise")
     reason: str = Field(description="why it failed, one sentence")
-    started_at: str = Field(description="ISO-8601 UTC; empty when it is no longer known")
-    ended_at: str = Field(
-        default="", description="end of its checks or its landing, ISO-8601 UTC; empty when not known"
-    )
+    started_at: str = Field(description="ISO-8601 UTC; empty if unknown")
+    ended_at: str = Field(default="", description="end of its checks or its landing, ISO-8601 UTC; empty if unknown")
     seconds: float = Field(description="how long the agent worked")
     cost_usd: float = Field(description="money spent, US dollars")
 
@@ -89,7 +87,7 @@ class CheckReport(_Value):
     reason: str = Field(description="why it failed; empty when it passed")
     before: Literal["red", "vacuous", ""] = Field(
         default="",
-        description="acceptance on the tree before the change: it failed, it passed already, or it is not known",
+        description="acceptance on the tree before the change: it failed, it passed, or it is unknown",
     )
 
 
@@ -114,7 +112,7 @@ class IssueReport(_Value):
     size: str
     status: str = Field(description="one of the status words")
     reason: str
-    hint: str = Field(description="command that would move it on; empty when nothing is needed")
+    hint: str = Field(description="next command; empty if no action is needed")
     needs: tuple[str, ...] = Field(description="qualified ids")
     critical: bool = Field(description="on the critical path")
     revision: int
@@ -134,18 +132,20 @@ class IssueReport(_Value):
     )
     stop: str = Field(description="rules that stopped it; empty when none did")
     stop_lines: tuple[str, ...] = Field(description="what those rules were triggered by")
-    log: str = Field(description="end of the last attempt's output, neutralised; empty when it is gone")
+    log: str = Field(description="end of the last attempt's output, escaped; empty if it no longer exists")
 
 
 class OverlapReport(_Value):
     """Which issues were expected to meet in the same files, and which did."""
 
-    predicted: int = Field(default=0, description="pairs of issues at work together that were expected to meet")
-    met: int = Field(default=0, description="those of them that changed the same file")
+    predicted: int = Field(
+        default=0, description="pairs of parallel issues that were expected to change the same files"
+    )
+    met: int = Field(default=0, description="of these, pairs that changed the same file")
     found_early: int = Field(default=0, description="pairs whose changes conflicted before either had landed")
     conflicts: int = Field(default=0, description="results that could not be merged with the branch")
-    unforeseen: int = Field(default=0, description="pairs in found_early that nothing had predicted")
-    regenerated: int = Field(default=0, description="conflicts that a command settled")
+    unforeseen: int = Field(default=0, description="pairs in found_early that were not predicted")
+    regenerated: int = Field(default=0, description="conflicts that a command resolved")
 
 
 class ForecastReport(_Value):
@@ -153,8 +153,8 @@ class ForecastReport(_Value):
 
     p50_s: float = Field(description="seconds of work until the rest has landed, in half of the simulated runs")
     p80_s: float = Field(description="the same, in four of five")
-    known: int = Field(description="past durations that it rests on; 0 for a mere guess")
-    milestones: int = Field(description="past milestones that were forecast from all others")
+    known: int = Field(description="past durations that it is based on; 0 for a guess")
+    milestones: int = Field(description="past milestones, each forecast from all others")
     inside_p80: int = Field(description="those that ended within their p80")
 
 
@@ -171,7 +171,7 @@ class MilestoneReport(_Value):
     percent: int
     branch: str
     base: str
-    tip: str = Field(description="commit; empty while there is no branch")
+    tip: str = Field(description="commit; empty without a branch")
     counts: dict[str, int] = Field(description="issues by status word")
     seconds: float = Field(description="work of agents, all issues")
     cost_usd: float
@@ -179,13 +179,13 @@ class MilestoneReport(_Value):
     ended_at: str = Field(description="last landing or attempt, ISO-8601 UTC; empty when it is not known")
     critical_path: tuple[str, ...] = Field(description="qualified ids")
     issues: tuple[IssueReport, ...] = Field(description="in the order in which they would run")
-    money: MoneyReport = Field(default_factory=MoneyReport, description="attempts and money, and what came of them")
-    survival: tuple[SurvivalReport, ...] = Field(default=(), description="landed lines that are still there later")
-    forecast: ForecastReport | None = Field(default=None, description="of the rest; null when nothing is left")
-    overlaps: OverlapReport = Field(
-        default_factory=OverlapReport, description="what was predicted of conflicts, and what came"
+    money: MoneyReport = Field(default_factory=MoneyReport, description="attempts and money, and their results")
+    survival: tuple[SurvivalReport, ...] = Field(default=(), description="landed lines that still exist later")
+    forecast: ForecastReport | None = Field(default=None, description="of the remaining work; null if none remains")
+    overlaps: OverlapReport = Field(default_factory=OverlapReport, description="predicted and actual conflicts")
+    selection: Selections = Field(
+        default=Selections(), description="tests that ran first, and the failures that they missed"
     )
-    selection: Selections = Field(default=Selections(), description="tests that ran first, and what they missed")
 
     def waiting(self) -> list[IssueReport]:
         """Return the issues that need a person."""
@@ -373,7 +373,7 @@ class _Gatherer:
         return tuple(found)
 
     def _before(self, ref: str, landing: Landing, item: CommandProof) -> Literal["red", "vacuous", ""]:
-        """What acceptance said of the tree before the landing, or of the one that its attempt began with."""
+        """Return the result of acceptance on the tree before the landing, or on the base of its attempt."""
         state = self.view.states.get(IssueRef.parse(ref).issue)
         bases = [attempt.base for attempt in state.attempts.values()][::-1] if state is not None else []
         parents = [self._trees.get(landing.commit, ("", ""))[1], *bases]

@@ -222,7 +222,7 @@ def sarif(report: MilestoneReport) -> str:
     return json.dumps({"$schema": _SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}, indent=1) + "\n"
 
 
-_RULES = {"attempt-failed": "an issue has used up its attempts", "reviewer-finding": "a reviewer's finding"}
+_RULES = {"attempt-failed": "an issue has exhausted its attempts", "reviewer-finding": "a reviewer's finding"}
 
 
 def _stops(report: MilestoneReport, issue: IssueReport) -> Iterator[dict[str, object]]:
@@ -443,4 +443,4 @@ def send_trace(spans: Sequence[Span], trace: str) -> str:
         exporter.shutdown()
     except Exception as error:  # noqa: BLE001  (whatever an exporter does, the run has ended as it did)
         return f"the trace was not sent: {error}"
-    return "" if sent else "the trace was not taken by its collector; see the variables OTEL_EXPORTER_OTLP_*"
+    return "" if sent else "the collector did not accept the trace; see the variables OTEL_EXPORTER_OTLP_*"

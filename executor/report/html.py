@@ -290,7 +290,7 @@ def _moment(seconds: float) -> str:
 
 
 def _overlap(known: Sequence[tuple[IssueReport, object, float, float]], spans: Sequence[tuple[float, float]]) -> bool:
-    """Return whether two attempts of one issue are at work at the same time."""
+    """Return whether two attempts of one issue overlap in time."""
     ends: dict[str, float] = {}
     for (begin, end), ref in sorted(zip(spans, (issue.ref for issue, *_ in known), strict=True)):
         if begin < ends.get(ref, begin):
@@ -310,7 +310,7 @@ class _Piece:
 
 
 def _pieces(spans: Sequence[tuple[float, float]]) -> list[_Piece]:
-    """Cut the time axis at idle times that are long beside the busy time: nights, and the days between them."""
+    """Cut the time axis at idle times that are long compared with the busy time, such as nights."""
     merged: list[list[float]] = []
     for begin, end in sorted(spans):
         if merged and begin <= merged[-1][1]:

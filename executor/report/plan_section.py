@@ -217,6 +217,6 @@ def _link(item: Entry) -> str:
 
 
 def inline(text: str) -> str:
-    """Format others' text as one line of Markdown, without marks of ours and without mentions."""
+    """Format foreign text as one line of Markdown, without our marks and without mentions."""
     plain = one_line(text).replace("<!--", "< !--").replace("-->", "-- >")
     return re.sub(r"@(?=[A-Za-z0-9])", "@\u200b", plain)

@@ -197,7 +197,7 @@ def _part(observer: Observer, row: Row) -> Part:
 
 
 def _going_on(observer: Observer, refs: Sequence[str], working: Mapping[str, Sequence[Working]]) -> list[str]:
-    """Issues whose phases are shown: those at work, and those of which steps are done."""
+    """Return the issues whose phases are shown: running ones, and those with finished steps."""
     return [ref for ref in refs if ref in working or observer.steps_percent(ref)]
 
 
@@ -324,17 +324,17 @@ def _landed(statuses: Mapping[str, str]) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoneyReport:
-    """What the work on a milestone came to."""
+    """Attempts, landings and cost of a milestone."""
 
     attempts: int = field(default=0, metadata={"description": "attempts of agents that were started, of all revisions"})
     landed: int = field(default=0, metadata={"description": "attempts whose result landed"})
     reused: int = field(
         default=0, metadata={"description": "landings that were verified again after a change, without an agent"}
     )
-    skipped: int = field(default=0, metadata={"description": "issues that rest as skipped"})
-    reverted: int = field(default=0, metadata={"description": "landings that somebody reverted"})
+    skipped: int = field(default=0, metadata={"description": "skipped issues"})
+    reverted: int = field(default=0, metadata={"description": "reverted landings"})
     spent_usd: float = field(default=0.0, metadata={"description": "cost of all attempts"})
-    unlanded_usd: float = field(default=0.0, metadata={"description": "the part of it for attempts that never landed"})
+    unlanded_usd: float = field(default=0.0, metadata={"description": "cost of attempts that never landed"})
 
     HEAD: ClassVar = ("Attempts", "Landed", "Reused", "Skipped", "Reverted", "Spent", "Spent without landing")
 
@@ -346,17 +346,17 @@ class MoneyReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SurvivalReport:
-    """What became of the latest landings of one agent and type of issue.
+    """Survival of the latest landings of one agent and type of issue.
 
     The lines of a landing count as alive while they stand unchanged in the file that they landed in.
     """
 
     agent: str
     type: str
-    days: int = field(metadata={"description": "age at which they are looked at, 7 or 30"})
-    landings: int = field(metadata={"description": "landings that are that old"})
+    days: int = field(metadata={"description": "age in days, 7 or 30"})
+    landings: int = field(metadata={"description": "landings of at least that age"})
     lines: int = field(metadata={"description": "lines that they added"})
-    alive: int = field(metadata={"description": "those of them that were still there at that age"})
+    alive: int = field(metadata={"description": "of these, lines that still existed at that age"})
     reverted: int = field(metadata={"description": "landings that were reverted by then"})
 
     HEAD: ClassVar = ("Agent", "Type", "After", "Landings", "Lines", "Still there", "Reverted")
@@ -389,7 +389,7 @@ def money_of(observer: Observer, name: str) -> MoneyReport:
 
 
 def survival_of(observer: Observer, name: str, now: float) -> tuple[SurvivalReport, ...]:
-    """Return what was left of landed lines after 7 and 30 days, by agent and type; only for landings of that age."""
+    """Return the landed lines that remain after 7 and 30 days, by agent and type; only for landings of that age."""
     view, repository = observer.views[name], observer.compiled.project.repository
     types = {issue.id: issue.type for issue in view.milestone.issues}
     old = {issue: item for issue, item in view.landings.items() if now - item.time >= _AGES[0] * _DAY}

@@ -167,14 +167,14 @@ def _facts(report: MilestoneReport) -> str:
 
 
 def overlaps_text(found: OverlapReport) -> str:
-    """Return what was predicted of conflicts and what came, as one line; empty if nothing was or did."""
+    """Return predicted and actual conflicts as one line; empty without either."""
     numbers = (
         (found.predicted, f"predicted, {found.met} of them changed the same file"),
         (found.found_early, f"in conflict before either landed, {found.unforeseen} of them not predicted"),
     )
     parts = [f"{counted(count, 'pair')} {answer}" for count, answer in numbers if count]
     parts += [f"{found.conflicts} of the results could not be merged"] if found.conflicts else []
-    return "; ".join([*parts, *([f"{found.regenerated} settled by a command"] if found.regenerated else [])])
+    return "; ".join([*parts, *([f"{found.regenerated} resolved by a command"] if found.regenerated else [])])
 
 
 def _section(title: str, rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -311,7 +311,7 @@ def _sentence_of_issue(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912  (a
         case PullChanged():
             return f"pull request {event.number} is {event.state}"
         case Overlap():
-            return f"starts beside {', '.join(event.others)}; all are expected to change {', '.join(event.files)}"
+            return f"overlaps with {', '.join(event.others)}: all may change {', '.join(event.files)}"
         case Collision():
             return f"conflicts with {event.other} in {', '.join(event.paths)}"
         case Regenerated():

@@ -203,7 +203,7 @@ def keep_section(path: Path, observer: Observer, milestone: str, at_work: frozen
         if text is None:
             text = between_marks(before, exported(observer, milestone, "markdown"), milestone)
     except ValueError as error:
-        raise UsageError(f"{path.name}: {error}; mend it, or remove both") from error
+        raise UsageError(f"{path.name}: {error}; repair the marks, or remove both") from error
     if text == before:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -258,7 +258,7 @@ class _Keeper:
         self._next = self._next_push = 0.0
 
     def hear(self, _milestone: str, record: Record) -> None:
-        """Process an event; writes the file at once or after the pause, so the last event of a burst is not lost."""
+        """Process an event; writes the file now or after the pause, so the last event of a burst is not lost."""
         if record.kind not in _TOLD:
             return
         with self._lock:

@@ -132,7 +132,7 @@ INSTALL = "install bubblewrap (docs/sandbox.md says how)"
 def _demand(agent: str, problem: str) -> str:
     """Return the message for an agent, or checks of its work, that require a missing sandbox."""
     by_name = 'declare isolation = "none" for it in rules/agents.toml'
-    return f"agent {agent} requires a sandbox, but {problem}; {INSTALL}, or {by_name}"
+    return f"agent {agent}requires a sandbox, but {problem}; {INSTALL}, or {by_name}"
 
 
 class Sandboxing:
@@ -238,7 +238,7 @@ class Sandboxing:
         if name == UNKNOWN_AGENT:
             if agent.isolation == "none":
                 return []
-            name = f"{agent.name} (nothing says how it worked)"
+            name = f"{agent.name} (no record of its sandbox)"
         if not name:
             if agent.isolation == "none" or _sandbox(self._context.project)[0] is not None:
                 return []
@@ -248,8 +248,8 @@ class Sandboxing:
             Hit(
                 UNSANDBOXED,
                 "hard",
-                f"agent {name} was to work in a sandbox and had none, so it could reach everything that you can",
-                f"Read the change as one of a stranger's and approve of it; or {INSTALL} and retry. By name: "
+                f"agent {name} required a sandbox but had none, so it could access everything that you can",
+                f"Review the change as you would a stranger's, and approve it; or {INSTALL} and retry. To allow it: "
                 f'isolation = "none" for agent {name} in rules/agents.toml, or unsandboxed_landing = "allow" in '
                 "rules/limits.toml.",
                 (),
@@ -302,7 +302,7 @@ def _probed(state: Path, repository: Path) -> tuple[Sandbox | None, str]:
     if sandbox is None:
         return None, sandbox_problem()
     broken = probe(sandbox, state, repository)
-    return (sandbox, "") if not broken else (None, f"the sandbox of {sandbox.program} does not hold: {broken[0]}")
+    return (sandbox, "") if not broken else (None, f"the sandbox of {sandbox.program} can be escaped: {broken[0]}")
 
 
 def unsandboxed_warning(agents: Iterable[Agent], problem: str, *, lands: bool) -> str:
@@ -316,10 +316,9 @@ def unsandboxed_warning(agents: Iterable[Agent], problem: str, *, lands: bool) -
     names = sorted({agent.name for agent in agents if agent.isolation == "auto"})
     who = f"agent{'s' if len(names) > 1 else ''} {', '.join(names)}"
     then = (
-        "unsandboxed_landing in rules/limits.toml lets their work land all the same"
+        "unsandboxed_landing in rules/limits.toml lets their work land anyway"
         if lands
         else "their work waits for a person instead of landing"
     )
-    return (
-        f"NO SANDBOX for {who}: {problem}. What they run can reach everything that you can; {then}. Better: {INSTALL}"
-    )
+    access = "their processes can access everything that you can"
+    return f"NO SANDBOX for {who}: {problem}; {access}; {then}. Better: {INSTALL}"

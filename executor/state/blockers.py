@@ -133,7 +133,7 @@ def from_working(milestone: str, working: Iterable[Working], silent_s: float, lo
                     item.issue,
                     f"attempt {item.attempt}{step}",
                     f"the agent of {ref}{step} has given no sign of life for {_time(silent_s)}",
-                    f"nothing to do: it is ended when it is idle for too long; see `doit log {ref}`",
+                    f"no action needed: it is ended when it is idle for too long; see `doit log {ref}`",
                 )
             )
         if item.seconds >= long_s:
@@ -142,8 +142,8 @@ def from_working(milestone: str, working: Iterable[Working], silent_s: float, lo
                     "long",
                     item.issue,
                     f"attempt {item.attempt}",
-                    f"{ref} has been worked on for over {_time(long_s)}",
-                    f"look at `doit log {ref}`; doit milestone:{milestone} goes on with the rest",
+                    f"{ref} has taken more than {_time(long_s)}",
+                    f"see `doit log {ref}`; doit milestone:{milestone} continues with the other issues",
                 )
             )
     return found
@@ -154,14 +154,16 @@ def from_event(milestone: str, record: Record) -> Blocker | None:
     ref = str(IssueRef(milestone, record.key))
     match record.event:
         case Stopped(rule="merge-conflict", attempt=number, reason=reason):
-            resume = f"doit retry {ref} implements it again on the present tip"
+            resume = f"doit retry {ref} implements it again on the current tip"
             return Blocker("conflict", record.key, f"attempt {number}", f"{ref}: {reason}", resume)
         case BaseRed(tip=tip, reason=reason, word=word):
-            wrong = "make the check pass on the branch" if word == "red" else f"doit log {ref} says what is needed"
+            wrong = "make the check pass on the branch" if word == "red" else f"doit log {ref} shows what is needed"
             resume = f"{wrong}, then doit milestone:{milestone}"
             return Blocker("red-base", record.key, f"{tip}: {reason}", f"{ref}: {reason}", resume)
         case AttemptFailed(failure="transient", reason=reason) | ReviewerCalled(failure="transient", reason=reason):
-            resume = f"nothing to do: the account rests and is asked again; doit milestone:{milestone} goes on"
+            resume = (
+                f"no action needed: the account is suspended and retried later; doit milestone:{milestone} continues"
+            )
             return Blocker("outage", record.key, reason, f"{ref}: {reason}", resume)
         case AttemptFailed(failure="limit", reason=reason) | ReviewerCalled(failure="limit", reason=reason):
             resume = f"doit milestone:{milestone} after the limit is reset"
@@ -174,7 +176,7 @@ def from_wait(ref: str, wait: Wait) -> Blocker | None:
     milestone, issue = IssueRef.parse(ref)
     again = f"doit milestone:{milestone}"
     if wait.kind == "deadline":
-        return Blocker("deadline", "", f"{wait.until:.0f}", f"{ref}: {wait.reason}", f"{again} goes on with it")
+        return Blocker("deadline", "", f"{wait.until:.0f}", f"{ref}: {wait.reason}", f"{again} continues with it")
     if wait.kind == "budget":
         resume = f"{wait.hint}, then {again}" if wait.hint else again
         return Blocker("budget", issue, wait.reason, f"{ref}: {wait.reason}", resume)

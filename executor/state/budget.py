@@ -94,7 +94,7 @@ def choose(
     if not left:
         return Choice(failed=out[agents[-1].name].reason)
     if len(failed) >= _MOST_UNSPENT and all(item.kind in FALLS_BACK for item in tried[-_MOST_UNSPENT:]):
-        return Choice(failed=f"{_MOST_UNSPENT} calls in a row came to nothing: {failed[-1].reason}")
+        return Choice(failed=f"{_MOST_UNSPENT} consecutive calls failed: {failed[-1].reason}")
     free = next((agent for agent in left if agent.payer not in suspended), None)
     if free is not None:
         return Choice(agent=free.name)
@@ -104,7 +104,7 @@ def choose(
         return Choice(wait=Wait(suspension.reason, None))
     moment = when[first.payer]
     if suspension.outage:
-        reason = f"the service of {first.payer} fails; it is asked again at {moment}"
+        reason = f"the service of {first.payer} is failing; it is retried at {moment}"
         return Choice(wait=Wait(reason, suspension.until, kind="outage"))
     return Choice(wait=Wait(f"{first.payer} is at its limit until {moment}", suspension.until))
 
@@ -223,9 +223,9 @@ def _where(scope: str, name: str) -> str:
 
 def _wait(scope: str, text: str, unit: str, tomorrow: float) -> Wait:
     if scope == "day":
-        return Wait(f"budget: {text}; it goes on tomorrow", tomorrow, kind="budget")
+        return Wait(f"budget: {text}; it continues tomorrow", tomorrow, kind="budget")
     if scope == "run":
-        return Wait(f"budget: {text}; the next run goes on", 0.0, kind="budget")
+        return Wait(f"budget: {text}; the next run continues", 0.0, kind="budget")
     key = f"{scope}_{unit}"
     hint = f"raise {key} in rules/limits.toml"
-    return Wait(f"budget: {text}; {hint} to go on", None, hint, "budget")
+    return Wait(f"budget: {text}; {hint} to continue", None, hint, "budget")

@@ -182,7 +182,7 @@ def decide(facts: Facts) -> Decision:
 
 
 def _reverted(facts: Facts, landing: Landing) -> Decision:
-    """Decide on a deliberately reverted landing: it is not done again until a person asks for it."""
+    """Decide on a deliberately reverted landing: it is not implemented again until a person retries it."""
     cause = Cause("revert", landing.commit, facts.reverted)
     hint = f"doit retry {facts.ref}"
     revision = landing.trailers.revision
@@ -192,8 +192,8 @@ def _reverted(facts: Facts, landing: Landing) -> Decision:
 def _lost(facts: Facts) -> Decision:
     """Decide on a conflict between journal and history: a person decides, so nothing is paid for twice."""
     reason = (
-        f"landed as {facts.lost[:10]}, but neither its branch nor its base has that; "
-        "`doit doctor` says how to bring it back, a retry has it implemented again"
+        f"landed as {facts.lost[:10]}, but neither its branch nor its base contains it; "
+        "`doit doctor` shows how to restore it, `doit retry` implements it again"
     )
     return Decision(Status.REVIEW, Act.REST, reason, f"doit retry {facts.ref}", Cause("landing", facts.lost, ""))
 
@@ -202,7 +202,7 @@ def _asks_for_name(facts: Facts) -> Decision:
     """Decide on work that landed under another id: a person confirms or denies the rename."""
     milestone, issue = IssueRef.parse(facts.ref)
     old = facts.renamed_from
-    reason = f"{milestone}/{old} has landed with the same spec and is not declared any more; was it renamed to {issue}?"
+    reason = f"{milestone}/{old} has landed with the same spec and is no longer declared; was it renamed to {issue}?"
     hint = f'write `was = ["{old}"]` into {facts.ref} to keep its landing, or `was = []` to implement it again'
     return Decision(Status.REVIEW, Act.REST, reason, hint, Cause("id", str(IssueRef(milestone, old)), facts.ref))
 
@@ -288,7 +288,7 @@ def _built(facts: Facts, cause: Cause, revision: int, number: int) -> Decision:
     if facts.review is not None:
         wait = facts.review
         return Decision(Status.OPEN, Act.REST, wait.reason, wait.hint, cause, revision, number, wait)
-    reason = f"attempt {number} has a result to be verified and landed"
+    reason = f"attempt {number} has a result that is not yet verified and landed"
     return Decision(Status.OPEN, Act.JUDGE, reason, hint, cause, revision, number)
 
 
@@ -346,7 +346,7 @@ def _at_rest(facts: Facts, revision: int) -> tuple[Status, str, str] | None:
     if stop is not None and _holds(stop, facts):
         again = f"doit retry {facts.ref}"
         if stop.rule == DONE_ALREADY:
-            again = f"doit accept {facts.ref} if that is its work, or {again}"
+            again = f"doit accept {facts.ref} if that is this issue's work, or {again}"
         elif stop.rule == QUESTION:
             again = f'doit answer {facts.ref} "..."'
         elif stop.bound:
@@ -392,7 +392,7 @@ def _repeats(failed: list[Attempt]) -> bool:
 def _why_implement(facts: Facts, cause: Cause, revision: int) -> str:
     failed = [item for item in facts.state.counted(facts.spec_key) if item.state is AttemptState.FAILED]
     if failed and failed[-1].revision == revision:
-        again = "another agent goes on" if failed[-1].kind in PERMANENT else "trying again"
+        again = "another agent continues" if failed[-1].kind in PERMANENT else "trying again"
         return f"attempt {failed[-1].number} failed ({failed[-1].reason}); {again}"
     if facts.landing is None:
         return "not implemented yet"
@@ -403,11 +403,11 @@ def _words(cause: Cause) -> str:
     if cause.input == "spec":
         return "its spec changed"
     if cause.input == "tree":
-        return "it landed as another tree than the one its checks passed on"
+        return "it landed with a different tree than the one that passed its checks"
     if cause.input == "checks":
         return "its checks changed"
     if cause.input == "revert":
-        return f"it was reverted by {cause.new} and is wanted again"
+        return f"it was reverted by {cause.new} and then retried"
     if cause.input == "verification":
         return f"verification failed ({cause.new})"
     return f"the {cause.input} changed"

@@ -333,7 +333,7 @@ class Regenerated(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overlap(Event):
-    """An issue starts although it is expected to change files of issues at work.
+    """An issue starts although it is expected to change files of running issues.
 
     Attributes:
         others: qualified ids of these issues.

@@ -232,7 +232,7 @@ class Journal:
         chain = load(folder)
         refuse(folder, chain)
         if restore(folder, chain, disk) and any(segment.base is not None for segment in chain.segments[1:]):
-            self.warnings.append(f"a snapshot of {folder.name} was lost; the segments that it stood for were read")
+            self.warnings.append(f"a snapshot of {folder.name} was lost; its segments were read instead")
         last = chain.segments[-1] if chain.segments else Segment(1, None, b"")
         self.path = folder / segment_name(last.number)
         self._descriptor = disk.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
@@ -258,7 +258,7 @@ class Journal:
         self._disk.truncate(self._descriptor, good)
         self._disk.fsync(self._descriptor)
         self.warnings.append(
-            f"the last {len(tail)} bytes of {self.path.parent.name}/{self.path.name} were cut off by a crash; "
+            f"the last {len(tail)} bytes of {self.path.parent.name}/{self.path.name} were torn by a crash; "
             f"they are kept in {kept.name}"
         )
 
@@ -295,7 +295,7 @@ class Journal:
         if size <= limits.compact_ratio * len(snapshot):
             return False
         if fold(kept) != fold(self.events):
-            self.warnings.append(f"{self.path.parent.name} was not compacted: its snapshot would say something else")
+            self.warnings.append(f"{self.path.parent.name} was not compacted: its snapshot would differ")
             return False
         number = chain.segments[-1].number + 1
         name = f"snapshot.{number:06d}.jsonl"
@@ -351,12 +351,12 @@ class Journal:
 
     def _append(self, kind: str, key: str, data: dict[str, object]) -> Record:
         if self._broken:
-            raise StateBrokenError(f"{self.path} is not written any more: {self._broken}")
+            raise StateBrokenError(f"{self.path} is no longer written: {self._broken}")
         number = self._number + 1
         line = encode(Record(number, self._now(), self._boot, self._run, kind, key, data), self._check)
         read_back = decode(line[:-1], number, self._check)
         if read_back is None:
-            raise ValueError(f"a record that would not be read back: {line!r}")
+            raise ValueError(f"a record that cannot be read back: {line!r}")
         self._same_file()
         try:
             write_fully(self._disk, self._descriptor, line)
@@ -364,7 +364,7 @@ class Journal:
         except OSError as error:
             self._undo(error)
             raise StateFullError(
-                f"{self.path}: {error.strerror}; nothing is lost, free some space and run again"
+                f"{self.path}: {error.strerror}; nothing is lost; free some space and run again"
             ) from error
         event, self._check = read_back
         self._number = number
@@ -395,11 +395,11 @@ class Journal:
         if (named.st_dev, named.st_ino) != (opened.st_dev, opened.st_ino):
             self._break("it was replaced while it was in use", None)
         if opened.st_size != self._good:
-            self._break(f"somebody else wrote to it ({opened.st_size} bytes, expected {self._good})", None)
+            self._break(f"another process wrote to it ({opened.st_size} bytes, expected {self._good})", None)
 
     def _break(self, why: str, error: OSError | None) -> NoReturn:
         self._broken = why
-        raise StateBrokenError(f"{self.path} is not written any more: {why}") from error
+        raise StateBrokenError(f"{self.path} is no longer written: {why}") from error
 
 
 def _boot_id() -> str:

@@ -377,7 +377,7 @@ class IssueState:
         return last is not None and last.state is AttemptState.BUILT
 
     def spent(self) -> int:
-        """Return the number of attempts that count; attempts ended at once by a limit or a failed login do not."""
+        """Return the number of attempts that count; attempts that a limit or a failed login ended do not."""
         return sum(attempt.kind not in UNSPENT for attempt in self.attempts.values())
 
     def counted(self, spec_key: str) -> list[Attempt]:

@@ -131,7 +131,7 @@ def look(folder: Path) -> Chain:
             raise StateBrokenError(f"{folder / JOURNAL} cannot be read: {error.strerror or error}") from error
         if chain.trouble is None or segments(folder) == before:
             return chain
-    raise StateBrokenError(f"{folder / JOURNAL} cannot be read: its segments come and go")
+    raise StateBrokenError(f"{folder / JOURNAL} cannot be read: its segments keep changing")
 
 
 def load(folder: Path) -> Chain:
@@ -199,7 +199,7 @@ def _take_snapshot(folder: Path, chain: Chain, base: Base) -> None:
     data = _snapshot(folder, base)
     found = scan(data or b"")
     if data is None or found.damage is not Damage.NONE:
-        why = f"it is not what was written when {segment_name(chain.segments[0].number)} was begun"
+        why = f"it has changed since {segment_name(chain.segments[0].number)} was begun"
         chain.trouble = Trouble(
             folder / base.snapshot,
             *(len(found.events) + 1, found.good, 0, 0),
@@ -222,9 +222,9 @@ def _take(folder: Path, chain: Chain, place: int, segment: Segment) -> None:
         chain.torn = segment.data[found.good :]
         return
     record = chain.number + 1
-    why = f"record {record} at byte {found.good} is not what was written, and others follow it"
+    why = f"record {record} at byte {found.good} is damaged, and others follow it"
     if segment.path is None:
-        why = "it is missing" + (f", and {segment_name(later[0].number)} goes on from it" if later else "")
+        why = "it is missing" + (f", and {segment_name(later[0].number)} continues it" if later else "")
     base = chain.segments[0].base
     cut_off = [(item, len(item.data) - (found.good if item is segment else 0)) for item in (segment, *later)]
     chain.trouble = Trouble(
@@ -243,7 +243,7 @@ def refuse(folder: Path, chain: Chain) -> None:
         return
     if trouble.newer:
         raise StateBrokenError(
-            f"{trouble.path} was written by a newer version of the executor; use that one, or move the file"
+            f"{trouble.path} was written by a newer version of the executor; use that version, or move the file"
         )
     command = f"doit repair {folder.name}"
     raise StateBrokenError(

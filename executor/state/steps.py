@@ -308,7 +308,7 @@ class StepState:
 
 
 def forget_rounds(state: IssueState) -> None:
-    """Reset the gates after a person asked for a retry."""
+    """Reset the gates after a person's retry."""
     for name, item in state.steps.items():
         state.steps[name] = replace(item, rounds=0)
 

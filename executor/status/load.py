@@ -265,7 +265,7 @@ def gather(compiled: Compiled, refs: Refs, *, states: bool) -> dict[str, Milesto
 
 
 def _add_marks(view: MilestoneView, tips: Mapping[str, str], listed: Iterable[str]) -> None:
-    """Add what marks and tags say about a milestone, and what is in the way of its branch."""
+    """Add the marks and tags of a milestone, and conflicting names of its branch."""
     name, tag = view.milestone.id, view.milestone.tag
     view.remote_tip = tips.get(f"{REMOTE}/{name}", "")
     view.delivered = tips.get(f"{DELIVERED}/{name}", "")
@@ -319,7 +319,7 @@ def _in_the_way(listed: Iterable[str], view: MilestoneView) -> str:
         return ""
     other = found[0].removeprefix("refs/heads/")
     return (
-        f'branch "{other}" is in the way of "{branch}", git cannot have both: rename it '
+        f'branch "{other}" conflicts with "{branch}", git cannot have both: rename it '
         f"(git branch -m {other} NEW), or declare another `branch` in milestones/{view.milestone.id}.toml"
     )
 

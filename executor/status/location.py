@@ -146,7 +146,7 @@ def _moved(declared: str, branch: str) -> str:
     if branch == declared:
         return ""
     return (
-        f'its landed work is on branch "{branch}" and goes on there, although "{declared}" is declared; '
+        f'its landed work is on branch "{branch}" and stays there, although "{declared}" is declared; '
         f"to move it: git branch -m {branch} {declared}"
     )
 
@@ -154,7 +154,7 @@ def _moved(declared: str, branch: str) -> str:
 def _split(branch: str, found: Sequence[Found]) -> str:
     names = " and ".join(item.shown for item in found)
     return (
-        f"its landed work is on several branches with commits of their own: {names}; which one counts? "
+        f"its landed work is on several branches with different commits: {names}; "
         f'merge them into "{branch}", or delete the other'
     )
 

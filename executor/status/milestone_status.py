@@ -166,7 +166,7 @@ def unblocked_by(done: str, needs: Mapping[str, Sequence[str]], complete: frozen
 def _complete(facts: MilestoneFacts) -> str:
     if facts.release is None:
         return f"all {facts.total} issues have landed"
-    return f"all {facts.total} issues have landed, not all of it is in the release {facts.release.commit[:10]}"
+    return f"all {facts.total} issues have landed, but not all are in the release {facts.release.commit[:10]}"
 
 
 def _stuck(facts: MilestoneFacts) -> str:

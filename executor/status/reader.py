@@ -251,7 +251,7 @@ class Observer:
         return () if self.decision(ref).status is Status.LANDED else self._phases(ref)
 
     def milestone_phases(self, milestone: str) -> tuple[PhaseProgress, ...]:
-        """Return the phases of a milestone; none without a workflow of its own."""
+        """Return the phases of a milestone; none without its own workflow."""
         declared, plan = self.views[milestone].milestone, f"{milestone}/plan"
         if declared.workflow is None or plan not in self.compiled.plan.nodes:
             return ()
@@ -313,7 +313,7 @@ class Observer:
         return pull if not self.run_id or pull.run == self.run_id else None
 
     def _same_work(self, ref: str, landing: Landing) -> bool:
-        """Return whether a spec that differs from the landed one asks for the same work."""
+        """Return whether a spec that differs from the landed one requires the same work."""
         trailers = landing.trailers
         if trailers.spec_key == self.spec_key(ref):
             return False

@@ -249,7 +249,7 @@ def _is_tidy(view: MilestoneView) -> bool:
 
 
 def _is_pushed(observer: Observer, view: MilestoneView) -> bool:
-    """Return whether a run would have nothing to push, to attest or to take over from the forge."""
+    """Return whether a run would have nothing to push, to attest or to read from the forge."""
     policy = observer.compiled.policy
     settled = not policy.settles or view.settled == view.tip
     on_remote = not policy.forge.pushes_to or (view.remote_tip == view.tip and _is_tidy(view))
@@ -342,7 +342,7 @@ def _running(project: Project, rows: list[IssueRow]) -> list[IssueRow]:
 
 
 def _at_work(row: IssueRow) -> str:
-    reason = f"attempt {row['last']} is at work"
+    reason = f"attempt {row['last']} is running"
     return f"{reason} on step {row['doing']}" if row["doing"] else reason
 
 

@@ -261,7 +261,7 @@ class _Search:
         return True
 
     def _neighbours(self, path: str, names: Iterable[str], suffixes: Sequence[str], depth: int) -> None:
-        """Record modules beside a script in a folder of scripts; imports from the product are what it judges."""
+        """Record modules next to a script in a folder of scripts; it judges imports from the product."""
         folder = posixpath.dirname(path)
         for name in names:
             for suffix in suffixes:

@@ -207,9 +207,9 @@ def spec_problems(text: str, title: str, accept_count: int) -> list[str]:
     problems: list[str] = []
     for line in [title, *prose.splitlines()]:
         if any(pattern.search(line) for pattern in _NEEDS):
-            problems.append(f"unclear what it depends on: {_shown(line)}")
+            problems.append(f"its dependencies are unclear: {_shown(line)}")
         elif _is_placeholder(line):
-            problems.append(f"left over from a template: {_shown(line)}")
+            problems.append(f"left from a template: {_shown(line)}")
     return list(dict.fromkeys(problems))
 
 
@@ -308,15 +308,15 @@ def _over(
     over = False
     if rule.max_files is not None and len(files) > rule.max_files:
         over = True
-        yield "", 0, f"{counted(len(files), 'file')} changed, at most {rule.max_files} may"
+        yield "", 0, f"{counted(len(files), 'file')} changed, expected at most {rule.max_files}"
     if rule.max_lines is not None and lines > rule.max_lines:
         over = True
-        yield "", 0, f"{lines} lines added and removed, at most {rule.max_lines} may be"
+        yield "", 0, f"{lines} lines added and removed, expected at most {rule.max_lines}"
     if rule.max_bytes is not None:
         grown = sum(max(0, _size(content, file, new=True) - _size(content, file, new=False)) for file in files)
         if grown > rule.max_bytes:
             over = True
-            yield "", 0, f"{grown} bytes added, at most {rule.max_bytes} may be"
+            yield "", 0, f"{grown} bytes added, expected at most {rule.max_bytes}"
     if over:
         for file in sorted(files, key=lambda file: -file.added - file.removed):
             yield file.path, 0, f"{file.added} added, {file.removed} removed"

@@ -141,7 +141,7 @@ def shadowing_modules(
             yield path, 0, found
             continue
         if "__pycache__" in path.split("/"):
-            yield path, 0, "compiled code that Python loads in place of its source"
+            yield path, 0, "compiled code that Python loads instead of its source"
             continue
         for root, name in _import_names(path, roots):
             if known is None:
@@ -163,16 +163,16 @@ def _taken(
     """Return what a new module hides if it is imported by this name; empty if nothing."""
     other = known.get(name)
     if other is not None and other != path and not _same_package(path, other):
-        return f"it is imported as {name} in place of {other}"
+        return f"it is imported as {name} instead of {other}"
     top = name.partition(".")[0]
     if top != name or _there(root, top, kept):
         return ""  # inside a package that is there already
     if top in _STANDARD:
-        return f"it is imported in place of the module {top} of Python"
+        return f"it is imported instead of the module {top} of Python"
     if top in _TOOLS:
-        return f"it is imported in place of the tool {top}"
+        return f"it is imported instead of the tool {top}"
     user = _imported_outside(top, kept, read) if known.get(top) is None else ""
-    return f"it is imported in place of the package {top}, which {user} uses" if user else ""
+    return f"it is imported instead of the package {top}, which {user} uses" if user else ""
 
 
 def _import_names(path: str, roots: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -250,7 +250,7 @@ def _foreign(path: str, kept: frozenset[str], read: Callable[[str], bytes | None
         return ""
     framework = _FRAMEWORKS[suffix].search(stem) if suffix in _FRAMEWORKS else None
     if framework and not any(f"/{framework[1]}" in f"/{other}" for other in kept if other.endswith(suffix)):
-        return f"it is loaded in place of a part of {framework[1]}"
+        return f"it is loaded instead of a part of {framework[1]}"
     family = _JVM if suffix in _JVM else {suffix, ".c", ".cc", ".cpp", ".pl", ".t"}
     for user in sorted(other for other in kept if suffix_of(other) in family and is_test_name(other)):
         for name in re.findall(pattern, (read(user) or b"")[:_LARGEST].decode("utf-8", "replace")):
@@ -260,7 +260,7 @@ def _foreign(path: str, kept: frozenset[str], read: Callable[[str], bytes | None
                 place = "/".join(parts[:end])
                 if f"/{stem}".endswith(f"/{place}") and ("/" in place or suffix not in _JVM):
                     known = any(f"/{posixpath.splitext(other)[0]}".endswith(f"/{place}") for other in kept)
-                    return "" if known else f"it is loaded in place of {name}, which {user} uses"
+                    return "" if known else f"it is loaded instead of {name}, which {user} uses"
     return ""
 
 
@@ -268,16 +268,16 @@ def _javascript(path: str, kept: frozenset[str]) -> str:
     """Return what a new JavaScript file shadows during resolution; empty if nothing."""
     parts = path.split("/")
     if "node_modules" in parts[:-1]:
-        return "it is resolved in place of an installed package"
+        return "it is resolved instead of an installed package"
     stem, suffix = posixpath.splitext(path)
     if suffix not in _JS or path.endswith(".d.ts"):
         return ""
     for other in _JS_FIRST.get(suffix, ()):
         if f"{stem}{other}" in kept:
-            return f"it is resolved in place of {stem}{other}"
+            return f"it is resolved instead of {stem}{other}"
     for other in _JS:
         if f"{stem}/index{other}" in kept:
-            return f"it is resolved in place of {stem}/index{other}"
+            return f"it is resolved instead of {stem}/index{other}"
     return ""
 
 

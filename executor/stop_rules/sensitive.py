@@ -171,7 +171,7 @@ def _other_lines(file: FileChange, content: Callable[[str, bool], bytes | None])
 
 
 def _functions(tree: ast.Module, *, plain: bool) -> dict[str, tuple[str, int, int]]:
-    """Map each function outside of functions to its meaning, first and last line; one that is there twice has none."""
+    """Map each function outside of functions to its meaning, first and last line; a duplicate has none."""
     found: dict[str, tuple[str, int, int]] = {}
     waiting: list[tuple[str, ast.stmt]] = [("", node) for node in tree.body]
     for scope, node in waiting:
@@ -207,7 +207,7 @@ def _known_names(
 
 
 def _imports(text: str) -> set[tuple[str, str]]:
-    """Return what a text imports: the module, and the name as it is written there."""
+    """Return the imports of a text: the module, and the name as written."""
     found = ((match[1] or match[4], match[2] or match[3]) for match in _FROM.finditer(text))
     return {
         (source, " ".join(name.split()))

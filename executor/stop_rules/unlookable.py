@@ -154,7 +154,7 @@ def _unread(file: FileChange, data: bytes) -> Iterator[str]:
     suffix = suffix_of(file.path)
     if suffix in _RUNS or suffix in _PACKED:
         if data:
-            yield f"a {'program' if suffix in _RUNS else 'packed file'} that cannot be looked into"
+            yield f"a {'program' if suffix in _RUNS else 'packed file'} that cannot be inspected"
         return
     if suffix in MEDIA:
         return
@@ -163,11 +163,11 @@ def _unread(file: FileChange, data: bytes) -> Iterator[str]:
     if b"\0" in data:
         yield "a NUL byte: it looks like a program"
     elif len(data) > LARGEST:
-        yield f"larger than {LARGEST // 1_000_000} MB: it cannot be looked through"
+        yield f"larger than {LARGEST // 1_000_000} MB: too large to inspect"
     elif not _is_text(data):
-        yield "bytes in no known encoding"
+        yield "bytes in an unknown encoding"
     if any(len(line) >= LONGEST_LINE for line in data.split(b"\n")):
-        yield f"a line of {LONGEST_LINE} characters or more: it cannot be looked through"
+        yield f"a line of {LONGEST_LINE} characters or more: too long to inspect"
 
 
 def _is_text(data: bytes) -> bool:
@@ -300,7 +300,7 @@ def _code(text: str, *, hashes: bool) -> str:
 
 
 def _ignoring(file: FileChange, content: Callable[[str, bool], bytes | None]) -> Iterator[Line]:
-    """Yield added lines of comparisons that admit an object and do not look at it."""
+    """Yield added lines of comparisons that accept an object without inspecting it."""
     added = {line.number: line for line in file.lines if line.added}
     if not added:
         return

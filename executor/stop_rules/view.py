@@ -170,7 +170,7 @@ def _problems(plugin: Any) -> Iterator[str]:
             yield f"it raises {type(error).__name__} for view {number}: {error}"
             continue
         if findings[0] != findings[1]:
-            yield f"it gives other findings for view {number} the second time"
+            yield f"it returns other findings for view {number} the second time"
         yield from (f"view {number}: {wrong}" for item in findings[0] if (wrong := _wrong(item, view)))
 
 

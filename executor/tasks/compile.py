@@ -87,7 +87,7 @@ _UNUSUAL = (
     "name it on the command line, as in `doit milestone:m4`; if you did, [tool.doit.plugins.command] of this project "
     "lacks the executor's run"
 )
-_BELOW = "plain doit has this command at the top of the project only; from a folder below: make-for-milestones {task}"
+_BELOW = "plain doit has this command only at the top of the project; from a folder below: make-for-milestones {task}"
 
 
 class Waiting(TaskFailed):
@@ -219,7 +219,7 @@ def _fail(session: Session, name: str, error: Exception) -> TaskError:
     from executor.process.files import NO_SPACE
 
     if isinstance(error, OSError) and error.errno in NO_SPACE:
-        error = StateFullError(f"{name}: {error}; nothing is lost, free some space and run again")
+        error = StateFullError(f"{name}: {error}; nothing is lost; free some space and run again")
     if isinstance(error, StateFullError | StateBrokenError | ForgeUnavailableError):
         session.halt(error)
     if isinstance(error, GitKilledError):
@@ -305,7 +305,7 @@ def _tasks(observer: Observer, wanted: Iterable[str], request: Request | None = 
     refs = selected(observer, wanted)
     chosen = set(refs)
     if refs:
-        yield {"basename": "issue", "name": None, "doc": "one issue of a milestone and what it needs"}
+        yield {"basename": "issue", "name": None, "doc": "one issue of a milestone and the issues it needs"}
     names = [name.partition(":")[2] for name in wanted if name.startswith("milestone:")]
     by_steps = {ref: steps for ref in refs if (steps := _steps_of(observer, ref))}
     if by_steps:
@@ -418,7 +418,7 @@ class _Landed:
 
 @dataclass(frozen=True, slots=True)
 class _StepDone:
-    """Whether the result of a step is stored for its present inputs."""
+    """Whether the result of a step is stored for its current inputs."""
 
     request: Request | None
     ref: str
@@ -437,4 +437,4 @@ class _StepDone:
         )
 
     def __str__(self) -> str:
-        return f"its result is not kept for the present inputs; `doit log {self.ref}` says what was tried"
+        return f"there is no result for the current inputs; `doit log {self.ref}` shows the attempts"

@@ -101,7 +101,7 @@ class Gates:
         issue = self._issue.id
         before = self._state().steps.get(gate.id, StepState())
         rounds = before.rounds if before.spec_key == attempt.spec_key else 0
-        reason = f"{gate.id}: {result.percent} % where {gate.gate.threshold} % are needed; {result.sentence()}"
+        reason = f"{gate.id}: {result.percent} %, expected {gate.gate.threshold} %;  {result.sentence()}"
         further = rounds < gate.gate.rounds
         missing = _by_step(gate, result) if further else {}
         event = GateHeld(
@@ -116,7 +116,7 @@ class Gates:
         self._issue.tell("gate", reason)
         if further:
             return True
-        needs = "look at what the steps left, and approve of it as it is, or change the spec or the gate and retry"
+        needs = "review the outputs of the steps and approve them, or change the spec or the gate and retry"
         texts = tuple(text for own in result.missing.values() for text in own)
         self._run.record(AttemptInterrupted(attempt=attempt.number, commit=""), issue)
         ChangeRules(self._issue).record_stop(
@@ -149,7 +149,7 @@ class Gates:
         return Score(Fraction(0), {**result.missing, "": (*result.missing.get("", ()), judged.reason, *detail)})
 
     def _require_coverage(self, gate: FlowStep, result: Score) -> Score:
-        """Return the score, or zero if the checks report less coverage than the gate asks for, or none."""
+        """Return the score, or zero if the checks report less coverage than the gate requires, or none."""
         assert gate.gate is not None  # noqa: S101  (as above)
         wanted, found = gate.gate.coverage, result.coverage
         answer = _NOT_REPORTED if found is None else f"coverage {found:.1f} %"
@@ -168,7 +168,7 @@ class Gates:
             return Score(Fraction(0), {**result.missing, "": (f"reviewer {agent.name}: {data}",)})
         given, missing = _read(data)
         if given is None:
-            return Score(Fraction(0), {**result.missing, "": (f"reviewer {agent.name} left no score from 0 to 100",)})
+            return Score(Fraction(0), {**result.missing, "": (f"reviewer {agent.name} wrote no score from 0 to 100",)})
         texts = (*result.missing.get("", ()), *missing)
         share = min(result.share, Fraction(given, 100))
         return replace(result, share=share, missing={**result.missing, "": texts} if texts else result.missing)
@@ -303,9 +303,7 @@ class StepFlow:
             attempt = self._begun()
             if attempt is not None:
                 self._do(flow[name], attempt)
-        raise ExecutorError(
-            f"{self._issue.ref}: step {name} did not come to an end in {_MOST_TRIES} tries; see its journal"
-        )
+        raise ExecutorError(f"{self._issue.ref}: step {name} did not finish in {_MOST_TRIES} tries; see its journal")
 
     def implement_in_steps(self) -> None:
         """Run every unfinished step in order, then build the candidate; stops at the first step that fails.

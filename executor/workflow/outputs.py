@@ -173,7 +173,7 @@ def _parts(criterion: Criterion, data: bytes | None, criteria: Sequence[str]) ->
         for section in criterion.sections
     ]
     if criterion.contains:
-        parts.append("" if re.search(criterion.contains, text) else f"{name} lacks what matches {criterion.contains}")
+        parts.append("" if re.search(criterion.contains, text) else f"{name} does not match {criterion.contains}")
     if criterion.covers:
         plain = _plain(text) + " " + _plain(json.dumps(_json(text), ensure_ascii=False))
         parts += ["" if _plain(item) in plain else f'{name} lacks the criterion "{item}"' for item in criteria]
@@ -189,7 +189,7 @@ def _key_parts(name: str, text: str, keys: Sequence[str]) -> list[str]:
     except ValueError as error:
         return [f"{name} is not JSON: {error}"] * len(keys)
     if not isinstance(value, dict):
-        return [f"{name} holds {_kind(value)} where an object with the keys {', '.join(keys)} is expected"] * len(keys)
+        return [f"{name}: expected an object with the keys {', '.join(keys)}, found {_kind(value)}"] * len(keys)
     return [_key_fault(name, value, key) for key in keys]
 
 
@@ -275,10 +275,10 @@ def _handoff(work: Work, step: Step, files: dict[str, bytes]) -> str:
     if step.handoff is None:
         return ""
     if isinstance(data, str):
-        return f"{HANDOFF} {data}; without a handoff it is not complete"
+        return f"{HANDOFF} {data}; the step needs a handoff to be complete"
     heading = step.handoff.replace("{issue}", work.run.issue(work.ref).id)
     if not has_section(data.decode("utf-8", "replace"), heading):
-        return f'{HANDOFF} has no section "{heading}" with text; without it it is not complete'
+        return f'{HANDOFF} has no section "{heading}" with text; the step needs it to be complete'
     return ""
 
 
@@ -289,7 +289,7 @@ def _unproved(work: Work, step: Step, tree: str) -> str:
     run = work.run
     change = parse_diff(run.session.store.diff(work.base_tree, tree)) if tree != work.base_tree else None
     if change is None or not any(is_test_file(file.path) for file in change.files):
-        return "it left no test; tests come before the code"
+        return "it wrote no test; tests come before the code"
     proofs = [item for item in run.session.observer.proofs(work.ref).items if isinstance(item, CommandProof)]
     tests = [item for item in proofs if item.is_test_run] or [item for item in proofs if not item.named]
     paths = [file.path for file in change.files]
@@ -300,7 +300,7 @@ def _unproved(work: Work, step: Step, tree: str) -> str:
         given = concerned if item.changed_only else ()
         if not run.checks.verdict_on(tree, item, files=given, log=work.logs / f"{item.slug}.log").ok:
             return ""
-    return "its tests pass although the code is not written; they have to fail first" if tests else ""
+    return "its tests pass before the code is written; they have to fail first" if tests else ""
 
 
 class KeptOutputs:
@@ -364,7 +364,7 @@ def issues_of(tasks_json: bytes, dependencies_json: bytes, roadmap_json: bytes) 
     gates = {int(gate["after_batch"]): str(gate.get("run", "")) for gate in roadmap.get("gates", ())}
     faults = _faults(tasks, dependencies, batches)
     if faults:
-        raise RoadmapError("the roadmap does not fit together: " + "; ".join(faults))
+        raise RoadmapError("the roadmap is inconsistent:  " + "; ".join(faults))
     found: dict[str, Mapping[str, Any]] = {}
     for number, batch in enumerate(batches, 1):
         before = batches[number - 2] if number > 1 and number - 1 in gates else []
@@ -394,12 +394,12 @@ def _faults(tasks: Mapping[str, Any], dependencies: Mapping[str, Sequence[str]],
     place = {name: number for number, batch in enumerate(batches) for name in batch}
     faults = [f'"{name}" is in no batch' for name in tasks if name not in placed]
     faults += [f'"{name}" is in two batches' for name in dict.fromkeys(placed) if placed.count(name) > 1]
-    faults += [f'batches name "{name}", which is no task' for name in placed if name not in tasks]
+    faults += [f'batches name "{name}", which is not a task' for name in placed if name not in tasks]
     faults += [f'"{PLAN}" is the id of the planning issue' for name in tasks if name == PLAN]
     for name, needs in dependencies.items():
         for need in needs:
             if name not in tasks or need not in tasks:
-                faults.append(f'dependencies name "{need if name in tasks else name}", which is no task')
+                faults.append(f'dependencies name "{need if name in tasks else name}", which is not a task')
             elif place.get(need, -1) >= place.get(name, 0):
                 faults.append(f'"{name}" needs "{need}", which is not in an earlier batch')
     return faults

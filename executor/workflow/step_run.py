@@ -163,7 +163,7 @@ class Steps:
             name = f"{STEPS}/{self._issue.ref}/{record.step}"
             before = known[record.step].commit if record.step in known else None
             if not self._session.refs.move([Move(name, before, commit)], f"{record.step} done"):
-                raise ExecutorError(f"{name} was changed by somebody else; run again")
+                raise ExecutorError(f"{name} was changed by another process; run again")
             known[record.step] = replace(record, commit=commit)
             return known[record.step]
 

@@ -72,7 +72,7 @@ def test_a_limit_says_until_when(text: str, until: float | None) -> None:
 def test_a_limit_in_a_structured_event_has_its_moment_from_there() -> None:
     event = '{"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":1795242000}}\n'
     finding = found(PROFILES["claude"], event, ending())
-    assert finding == Diagnosis("limit", "claude is at its limit: no words were given", 1795242000.0)
+    assert finding == Diagnosis("limit", "claude is at its limit: no message", 1795242000.0)
     opencode = (ROOT / "tests" / "recorded" / "opencode-limit.txt").read_text(encoding="utf-8")
     finding = found(PROFILES["opencode"], opencode, ending())
     assert finding is not None
@@ -110,7 +110,7 @@ def test_without_words_the_exit_decides(how: Ending, kind: str) -> None:
 
 def test_a_silent_agent_behind_a_question_waits_for_input() -> None:
     finding = found(Agent(name="x", command=("x",)), "Working\nProceed with edits? [y/N] ", ending(None, reason="idle"))
-    assert finding == Diagnosis("input", "agent x waited for an answer that never comes: Proceed with edits? [y/N]")
+    assert finding == Diagnosis("input", "agent x waited for an answer that no one gives: Proceed with edits? [y/N]")
 
 
 def test_a_command_of_the_users_own_is_judged_by_its_exit_code_only() -> None:

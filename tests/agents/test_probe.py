@@ -38,7 +38,7 @@ def test_a_program_that_does_not_start_and_a_missing_log_in_are_reported(tmp_pat
     agent = Agent(name="x", command=(name,), version=(name, "--version"), login=("$NO_SUCH_KEY", "~/.no-such/auth"))
     assert [(kind, text) for kind, text, _ in probe_agent(agent)] == [
         ("agent-broken", f"{name} --version ended with exit 3: broken"),
-        ("agent-login", "nothing shows that it can log in"),
+        ("agent-login", "no sign that it can log in"),
     ]
 
 

@@ -30,7 +30,7 @@ def test_help_begins_with_where_to_start_and_names_every_command(repo: Repo) -> 
     assert lines[2] == "Start here"
     assert [line for line in lines if line in GROUPS] == list(GROUPS)
     assert {line.split()[0] for line in lines if line.startswith("  ")} >= set(COMMANDS)
-    assert "Tasks of your own (doit)" in lines
+    assert "Your own tasks (doit)" in lines
     assert "--json" in repo.doit("help", "status").check().out
 
 
@@ -169,7 +169,7 @@ def test_what_doit_has_for_tasks_works_or_says_what_to_use_instead(repo: Repo) -
     assert "up-to-date" in repo.doit("info", "m1/a").check().out
     assert ".cache/m1/receipts/a.json" in repo.doit("info", "issue:m1/b").check(1).out
     for words, told in {
-        ("info", "m1/c"): '"issue:m1/c" is no task; `doit list --tasks`',
+        ("info", "m1/c"): '"issue:m1/c" is not a task; `doit list --tasks`',
         ("info", "step:m1/a/x"): "`doit explain m1/a` says why",
         ("clean", "m1/a"): "`doit gc` removes",
         ("forget", "issue:m1/a"): "`doit retry ISSUE`",

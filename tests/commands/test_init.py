@@ -144,7 +144,7 @@ def test_the_console_script_works_from_a_folder_below_and_says_what_to_do_before
     repo.write("src/plan.md", "# M2 - Two\n\n- [ ] Write it\n")
     ours(repo, "import", "plan.md", "--id", "m2", "--agent", "claude", folder="src")
     assert (repo.path / "milestones/m2.toml").exists()
-    assert "everything is set up already" in repo.doit("init").check().out
+    assert "already set up" in repo.doit("init").check().out
 
 
 def test_the_folder_that_is_set_up_is_looked_for_no_further_than_the_top_of_the_repository(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ LANDED, FAILED, BLOCKED = at(Status.LANDED), at(Status.FAILED), at(Status.BLOCKE
 REVIEW, SKIPPED, PENDING, OPEN = at(Status.REVIEW), at(Status.SKIPPED), at(Status.PENDING), at(Status.OPEN)
 LIMITED = at(Status.PENDING, Wait("a is at its limit until 06:00", 1000.0))
 NEXT_RUN = at(Status.PENDING, Wait("the budget of this run is spent", 0.0, kind="budget"))
-LATE = at(Status.OPEN, Wait("nothing is started after 06:00", 1000.0, kind="deadline"))
+LATE = at(Status.OPEN, Wait("no issue starts after 06:00", 1000.0, kind="deadline"))
 SPENT = at(Status.PENDING, Wait("the budget of the milestone is spent", None, kind="budget"))
 PAUSED = at(Status.OPEN, Wait("m1/a takes too long", None, kind="pause"))
 

@@ -39,7 +39,7 @@ FAULTS = [
         "def task_report():\n    return {'actions': []}\n",
         'dodo.py: task "report" has the name of a command of',
     ),
-    ("def task_issue():\n    return {'actions': []}\n", 'dodo.py: "issue" is the name of the tasks that make-for-mile'),
+    ("def task_issue():\n    return {'actions': []}\n", 'dodo.py: "issue" is reserved for the tasks of make-for-mile'),
     ("def task_x():\n    return {'nonsense': 1}\n", "dodo.py: "),
     ("DOIT_CONFIG = 3\n", "dodo.py: DOIT_CONFIG"),
     ("DOIT_CONFIG = {'dep_file': 5}\n", "dodo.py: doit cannot open the database that DOIT_CONFIG names: TypeError"),
@@ -96,8 +96,8 @@ def test_a_signal_before_the_first_task_is_recorded(repo: Repo, number: signal.S
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("explian m1/a", '"explian" is no command and no task; did you mean "explain"?'),
-        ("milestne:m1", '"milestne:m1" is no command and no task; did you mean "milestone:m1"?'),
+        ("explian m1/a", '"explian" is neither a command nor a task; did you mean "explain"?'),
+        ("milestne:m1", '"milestne:m1" is neither a command nor a task; did you mean "milestone:m1"?'),
         ("sttaus", 'did you mean "status"?'),
         ("onw", 'did you mean "own"?'),
     ],

@@ -136,7 +136,7 @@ def test_faults_of_all_files_come_at_once_and_faulty_things_are_known(folder: Pa
     assert [str(fault) for fault in loaded.faults] == [
         "milestones/m1.toml: is not TOML: Expected ']' at the end of a table declaration (at line 1, column 11)",
         "milestones/m2.toml: is not UTF-8 in line 2: byte 0xff at 18; save it as UTF-8",
-        "milestones/m3.toml: issue[0].title: expected text, found an empty one",
+        "milestones/m3.toml: issue[0].title: expected text, found an empty text",
         "milestones/m4.toml: milestone.goal: expected text, found the number 3",
     ]
     assert list(loaded.milestones) == ["m3", "m4", "m5"]
@@ -152,7 +152,7 @@ def test_faults_of_all_files_come_at_once_and_faulty_things_are_known(folder: Pa
         (b"a = 1\na = 2\n", "is not TOML: Cannot overwrite a value (at line 2, column 6)"),
         (b"\n\na b = 1\n", "is not TOML: Expected '=' after a key in a key/value pair (at line 3, column 3)"),
         (b"a = \n", "is not TOML: Invalid value (at line 1, column 5)"),
-        (b"\xff\xfea\x00b", "begins like UTF-16 and is not: truncated data; save it as UTF-8"),
+        (b"\xff\xfea\x00b", "begins like UTF-16 but is not valid: truncated data; save it as UTF-8"),
         (b"a = 1 # caf\xe9", "is not UTF-8 in line 1: byte 0xe9 at 11; save it as UTF-8"),
         (b"a = 1\x00", "is not TOML: Expected newline or end of document after a statement (at line 1, column 6)"),
     ],

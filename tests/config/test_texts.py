@@ -28,7 +28,7 @@ def test_these_encodings_are_read(data: bytes) -> None:
     [
         ("a\nb\nGröße".encode("latin-1"), "is not UTF-8 in line 3: byte 0xf6"),
         ("title".encode("utf-16-le"), "looks like UTF-16 without a byte order mark"),
-        (b"\xff\xfea", "begins like UTF-16 and is not"),
+        (b"\xff\xfea", "begins like UTF-16 but is not valid"),
     ],
     ids=["latin-1", "utf-16 without a mark", "half of a letter"],
 )

@@ -17,10 +17,10 @@ ISSUE = os.environ["EXECUTOR_ISSUE"].replace(".", "_")
 def main() -> int:
     step = BRIEF.partition("## Your step: ")[2].partition("\n## ")[0]
     for line in step.splitlines():
-        if found := re.match(r"- to be left by you: `(?:\$EXECUTOR_OUT/)?([^`]*)`(?: with the heading `(.*)`)?", line):
+        if found := re.match(r"- required output: `(?:\$EXECUTOR_OUT/)?([^`]*)`(?: with the heading `(.*)`)?", line):
             place = OUT if "$EXECUTOR_OUT" in line else Path()
             (place / found[1]).write_text(f"{found[2] or '# Notes'}\n\nsome text\n", encoding="utf-8")
-    holds = BRIEF.partition("## What the files that you leave have to hold\n")[2].partition("\nRun `sh")[0]
+    holds = BRIEF.partition("## Requirements for your output files\n")[2].partition("\nRun `sh")[0]
     for block in re.split(r"\n(?=`\$EXECUTOR_OUT/)", holds):
         if name := re.match(r"\s*`\$EXECUTOR_OUT/([^`]+)`", block):
             (OUT / name[1]).write_text(content(name[1], block), encoding="utf-8")

@@ -180,7 +180,7 @@ def test_an_agent_that_waits_for_an_answer_is_found_out(repo: Repo, fake: Callab
     fake("claude", plan="ask", extra="idle = 2.0\n")
     repo.milestone("m1", task("a", agent="claude"))
     told = repo.doit("milestone:m1").check(1)
-    assert "waited for an answer that never comes: Allow the agent to edit files? [y/N]" in state(repo)["reason"]
+    assert "waited for an answer that no one gives: Allow the agent to edit files? [y/N]" in state(repo)["reason"]
     assert "has shown no output, work or changed file" in told.out
 
 
@@ -189,7 +189,7 @@ def test_money_that_is_spent_pauses_and_more_goes_on(repo: Repo, fake: Callable[
     repo.milestone("m1", "".join(task(name, agent="claude") for name in "abc"))
     told = repo.doit("milestone:m1", "--budget", "0.50").check(75)
     assert sorted(repo.statuses().values()) == ["landed", "landed", "pending"]
-    assert "budget: $0.50 of $0.50 of this run are spent; the next run goes on" in told.out
+    assert "budget: $0.50 of $0.50 of this run are spent; the next run continues" in told.out
     repo.doit("milestone:m1", "--budget", "0.50").check()
 
 
@@ -219,7 +219,7 @@ def test_a_killed_attempt_counts_with_what_was_set_aside_for_it(repo: Repo, fake
         run.kill()
         run.communicate()
     told = repo.doit("milestone:m1").check(75)
-    assert "budget: $3.00 of $3.00 of today are spent; it goes on tomorrow" in told.out
+    assert "budget: $3.00 of $3.00 of today are spent; it continues tomorrow" in told.out
 
 
 def test_what_an_agent_looks_to_and_may_use_comes_from_its_route(repo: Repo) -> None:

@@ -93,7 +93,7 @@ def test_a_red_base_holds_everything_back_with_one_message_and_costs_no_attempt(
         + issue("c", "echo c > c"),
     )
     result = repo.doit("milestone:m1").check(4)
-    assert result.out.count("repair it there, no attempt was spent") == 1
+    assert result.out.count("repair it there; no attempt was used up") == 1
     assert 'the check "green" fails on milestone/m1-test-m1 before anything was done: green: exit 1' in result.out
     # The landing of c moved the tip, so that the next run asks the check again.
     assert repo.statuses() == {"m1/a": "pending", "m1/b": "pending", "m1/c": "landed"}
@@ -154,8 +154,8 @@ def test_a_service_that_does_not_start_is_named_and_cleaned_up_after(repo: Repo)
     ("run", "reason"),
     [
         ("sleep 300", "killed after 1 s (timeout)"),
-        ("sleep 300 & exit 3", "exit 3; 1 left-over process killed"),
-        ("(setsid sleep 300 &) ; sleep 0.2; exit 3", "exit 3; 1 left-over process killed"),
+        ("sleep 300 & exit 3", "exit 3; 1 leftover process killed"),
+        ("(setsid sleep 300 &) ; sleep 0.2; exit 3", "exit 3; 1 leftover process killed"),
         ("head -c 200000000 /dev/zero; exit 3", "exit 3"),
         ("kill -9 $$", "ended by SIGKILL"),
         ("no-such-program-anywhere", "exit 127 (command not found)"),

@@ -65,7 +65,7 @@ def test_an_approval_of_another_change_of_the_same_file_meanwhile_is_asked_about
     repo.doit("issue:m1/b").check()
     repo.doit("milestone:m1").check(4)
     assert repo.statuses() == {"m1/a": "review", "m1/b": "landed"}
-    assert "changed by others since it was approved of" in repo.doit("approve", "m1/a", "--show").check().out
+    assert "changed by others since the approval" in repo.doit("approve", "m1/a", "--show").check().out
     repo.doit("approve", "m1/a", "--reason", "still fine").check()
     repo.doit("milestone:m1").check()
     assert repo.landed(BRANCH) == ["b@1", "a@1"]
@@ -129,7 +129,7 @@ def test_a_secret_that_is_known_by_value_neither_lands_nor_is_pushed(
     assert repo.statuses() == {"m1/a": "review"}
     assert form[-12:] not in repo.git("log", "--all", "-p", "--text")
     assert "k.py" not in repo.git("-C", str(remote), "log", "--all", "-p")
-    assert "no change to approve of" in repo.doit("approve", "m1/a", "--reason", "go").check(3).err
+    assert "no change to approve" in repo.doit("approve", "m1/a", "--reason", "go").check(3).err
     repo.milestone("m1", boxed("a", "echo 1 > k.py"))
     repo.doit("retry", "m1/a").check()
     repo.doit("milestone:m1").check()

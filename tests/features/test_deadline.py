@@ -28,7 +28,7 @@ def test_nothing_is_begun_that_is_not_expected_to_end_in_time(repo: Repo) -> Non
 def test_after_the_deadline_nothing_is_begun(repo: Repo) -> None:
     repo.milestone("m1", issue("a", "echo a > a"))
     run = repo.doit("issue:m1/a", f"--until={in_minutes(-1)}").check(75)
-    assert "not started: nothing is started after " in run.out
+    assert "not started: no issue starts after " in run.out
 
 
 def test_with_time_enough_it_lands(repo: Repo) -> None:

@@ -114,10 +114,15 @@ def deleted_with_its_commits(repo: Repo) -> None:
 @pytest.mark.parametrize(
     ("harm", "kind", "text", "todo"),
     [
-        (moved_back, "branch-lost", "was moved by hand: m1/b landed by the journal and is not on it", "git branch -f"),
-        (moved_aside, "branch-lost", "m1/a, m1/b landed by the journal and are not on it", "git merge"),
+        (
+            moved_back,
+            "branch-lost",
+            "was moved by hand: m1/b landed according to the journal, but is not on it",
+            "git branch -f",
+        ),
+        (moved_aside, "branch-lost", "m1/a, m1/b landed according to the journal, but are not on it", "git merge"),
         (deleted, "branch-deleted", "was deleted: m1/a, m1/b landed", f"git branch {NAME} "),
-        (deleted_with_its_commits, "branch-deleted", "and the commits are gone", "to have them implemented again"),
+        (deleted_with_its_commits, "branch-deleted", "and the commits are gone", "to implement them again"),
     ],
 )
 def test_a_branch_that_lost_landings_is_explained_and_left_to_a_person(
@@ -147,7 +152,9 @@ def test_a_branch_rewritten_with_its_trailers_is_only_reported(landed: Repo) -> 
     landed.git("update-ref", BRANCH, again)
     code, items = found(landed, "--repair")
     assert code == 0
-    assert "m1/b landed as other commits; git decides, nothing is done again" in items["branch-rewritten"]["text"]
+    assert (
+        "m1/b landed as other commits; git decides; no issue is implemented again" in items["branch-rewritten"]["text"]
+    )
 
 
 def test_an_issue_landed_twice_by_somebody_else_is_reported(landed: Repo) -> None:
@@ -200,14 +207,14 @@ def cache_shown(repo: Repo) -> None:
 @pytest.mark.parametrize(
     ("harm", "kind", "code", "text", "done"),
     [
-        (receipt_of_nothing, "receipt-stray", 1, "no commit of it is on the branch", "receipt removed"),
+        (receipt_of_nothing, "receipt-stray", 1, "no commit on the branch", "receipt removed"),
         (receipt_lost, "receipt-missing", 0, "it has landed, but has no receipt", "receipt written"),
-        (receipt_of_another, "receipt-wrong", 1, "its receipt is of another commit", "receipt written"),
+        (receipt_of_another, "receipt-wrong", 1, "its receipt names another commit", "receipt written"),
         (holder, "holder-stale", 1, "process 1 on elsewhere held it since 20", "forgotten"),
-        (git_lock, "git-lock", 1, f"{BRANCH}.lock: a git that was killed left it", f"removed {BRANCH}.lock"),
-        (half_slot, "slot-broken", 1, "its tree folder has no index", "removed; it is made again"),
-        (gone_slot, "slot-broken", 1, "its tree folder is gone", "removed; it is made again"),
-        (ref_lost, "result-ref-missing", 1, "is not under refs/attempts/m1/w/1 any more", "refs/attempts/m1/w/1 is"),
+        (git_lock, "git-lock", 1, f"{BRANCH}.lock: left by a killed git process", f"removed {BRANCH}.lock"),
+        (half_slot, "slot-broken", 1, "its tree folder has no index", "removed; it is created again"),
+        (gone_slot, "slot-broken", 1, "its tree folder is gone", "removed; it is created again"),
+        (ref_lost, "result-ref-missing", 1, "is no longer under refs/attempts/m1/w/1", "refs/attempts/m1/w/1 is"),
         (cache_shown, "cache-not-ignored", 1, "git does not ignore it", ".cache/.gitignore rewritten"),
     ],
 )
@@ -320,16 +327,22 @@ def agent_without_login(repo: Repo) -> None:
 @pytest.mark.parametrize(
     ("harm", "kind", "code", "text", "todo"),
     [
-        (result_gone, "result-lost", 4, "ref and commit are gone; the next run makes it again", "git gc"),
+        (result_gone, "result-lost", 4, "ref and commit are gone; the next run implements it again", "git gc"),
         (
             misnamed,
             "attempt-misnamed",
             4,
-            "refs/attempts/m1/odd is no attempt",
+            "refs/attempts/m1/odd is not an attempt",
             "git update-ref -d refs/attempts/m1/odd",
         ),
-        (users_lock, "git-lock-users", 4, "a git process is running, or was killed", "when no git runs any more: rm "),
-        (tracked, "cache-tracked", 4, "1 files of it are tracked by git", "git rm -r -q --cached .cache"),
+        (
+            users_lock,
+            "git-lock-users",
+            4,
+            "a git process is running, or was killed",
+            "when no git process is running: rm ",
+        ),
+        (tracked, "cache-tracked", 4, "1 of its files are tracked by git", "git rm -r -q --cached .cache"),
         (clock_back, "clock-back", 4, "but the journal of m1 was written at", "set the clock"),
         (corrupt, "journal-broken", 74, "journal.000001.jsonl", "doit repair m1"),
         (newer, "journal-broken", 74, "runs of m1 are refused", "newer version"),
@@ -341,12 +354,12 @@ def agent_without_login(repo: Repo) -> None:
         (no_place_for_the_cache, "cache-broken", 74, ".cache cannot be written (File exists)", ""),
         (no_base, "declaration", 3, 'branch "nowhere" does not exist; branches here: main, milestone/m1-test-m1', ""),
         (no_commit, "state", 4, "the repository has no commits, but milestone m1 starts from", ""),
-        (broken_agent, "agent-broken", 4, "--version ended with exit 3: no licence, needed by m2/x", "see why"),
+        (broken_agent, "agent-broken", 4, "--version ended with exit 3: no licence, needed by m2/x", "find out why"),
         (
             agent_without_login,
             "agent-login",
             4,
-            "nothing shows that it can log in, needed by m2/x",
+            "no sign that it can log in, needed by m2/x",
             "set NO_SUCH_KEY or log in (/nonexistent/auth)",
         ),
     ],
@@ -366,8 +379,8 @@ def test_what_a_person_has_to_do_is_said_with_the_exit_code_for_it(
     [
         ("", "git-missing", "git is not on PATH", "install git 2.38 or newer"),
         ("#!/bin/sh\nexit 3", "git-broken", "/git does not report its version (exit 3)", "install git 2.38 or newer"),
-        ("#!/bin/sh\necho hello", "git-broken", "/git does not report its version (exit 0)", "see why it does not"),
-        ("#!/nonexistent/sh", "git-broken", "/git does not start: No such file or directory", "see why it does not"),
+        ("#!/bin/sh\necho hello", "git-broken", "/git does not report its version (exit 0)", "find out why"),
+        ("#!/nonexistent/sh", "git-broken", "/git does not start: No such file or directory", "find out why"),
         (
             '#!/bin/sh\ntest "$1" = version && echo git version 2.37.4 || exec {git} "$@"',
             "git-old",
@@ -409,7 +422,7 @@ def test_too_little_room_on_the_disk_is_reported(original: Repo, tmp_path: Path)
         (disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free - 500_000))
         code, items = found(repo)
         assert (code, set(items)) == (75, {"disk-low"})
-        assert "0 MiB free, at least 1 are needed to work; nothing is started until" in items["disk-low"]["text"]
+        assert "0 MiB free, at least 1 are needed; no attempt starts until" in items["disk-low"]["text"]
         assert "doit gc" in items["disk-low"]["todo"]
         (disk / "ballast").unlink()
         assert found(repo) == (0, {})
@@ -422,7 +435,7 @@ def test_a_cache_on_a_network_file_system_is_reported(landed: Repo, tmp_path: Pa
     done = doit_after(mounts, landed, "doctor", "--json").check(4)
     told = {item["kind"]: item for item in done.json if item["kind"] != "ok"}
     assert set(told) == {"cache-remote"}
-    assert told["cache-remote"]["text"] == "it is on a file system (nfs4) where locks may not keep two machines apart"
+    assert told["cache-remote"]["text"] == "it is on a file system (nfs4) where locks may not exclude a second machine"
     assert found(landed) == (0, {})
 
 
@@ -430,7 +443,7 @@ def test_a_cache_on_a_network_file_system_is_reported(landed: Repo, tmp_path: Pa
     ("isolation", "then"),
     [
         ("auto", "their work waits for a person instead of landing"),
-        ("bwrap", 'those with isolation = "bwrap" are not started'),
+        ("bwrap", 'agents with isolation = "bwrap" are not started'),
     ],
 )
 def test_a_machine_without_the_sandbox_that_agents_want_is_reported(landed: Repo, isolation: str, then: str) -> None:
@@ -470,7 +483,7 @@ def test_an_attempt_that_was_cut_off_is_reported_and_the_next_run_goes_on(landed
     run.communicate()
     code, items = found(landed, "--repair")
     assert code == 0
-    assert items["attempt-cut-off"]["text"].startswith("attempt 1 was cut off; the next run keeps what there is of it")
+    assert items["attempt-cut-off"]["text"].startswith("attempt 1 was cut off; the next run keeps its partial result")
     assert items["holder-stale"]["done"] == "forgotten"
     landed.doit("milestone:m1").check()
     assert "attempt-cut-off" not in found(landed)[1]
@@ -508,7 +521,7 @@ def test_a_worktree_that_is_gone_is_reported(landed: Repo, tmp_path: Path) -> No
     code, items = found(landed)
     assert (code, items["worktree-gone"]["text"]) == (
         0,
-        f"{tmp_path}/other is gone, but git still takes its branch for checked out",
+        f"{tmp_path}/other is gone, but git still considers its branch checked out",
     )
     assert items["worktree-gone"]["todo"] == "git worktree prune"
     (landed.path / ".git/worktrees/other/locked").touch()
@@ -540,12 +553,12 @@ def test_people_read_in_lines_what_is_wrong_and_what_mends_it(landed: Repo) -> N
     receipt_of_another(landed)
     out = landed.doit("doctor").check(1).out
     assert re.search(
-        r"^problem  m1/a +its receipt is of another commit .* \(doit doctor --repair\)$", out, re.MULTILINE
+        r"^problem  m1/a +its receipt names another commit .* \(doit doctor --repair\)$", out, re.MULTILINE
     )
-    assert out.endswith("doit doctor --repair mends what is marked so\n")
+    assert out.endswith("`doit doctor --repair` repairs the findings marked with it\n")
     out = landed.doit("doctor", "--repair").check(0).out
     assert re.search(
-        r"^mended +m1/a +its receipt is of another commit .*: receipt written from its commit$", out, re.MULTILINE
+        r"^mended +m1/a +its receipt names another commit .*: receipt written from its commit$", out, re.MULTILINE
     )
 
 
@@ -556,7 +569,7 @@ def test_a_forge_without_a_token_or_at_its_limit_is_reported(landed: Repo, monke
         monkeypatch.delenv(name, raising=False)
     code, items = found(landed)
     assert (code, set(items)) == (4, {"forge-token"})
-    assert items["forge-token"]["text"].startswith("there is no token for git.example.org: set GITLAB_TOKEN; ")
+    assert items["forge-token"]["text"].startswith("no token for git.example.org: set GITLAB_TOKEN; ")
     monkeypatch.setenv("GITLAB_TOKEN", "secret")
     monkeypatch.setenv("XDG_CACHE_HOME", str(landed.path / ".cache" / "user"))
     Budget.of("https://git.example.org", "secret", writes_per_minute=1).after({}, 3000.0)

@@ -124,7 +124,7 @@ def test_a_result_that_the_disk_lost_is_made_again_after_a_restart(repo: Repo, o
     back_to(repo, place(repo, "attempt-built", "a"), restarted=True)
     emptied(repo, what)
     out = repo.doit("issue:m1/a").check().out
-    assert "the result of attempt 1 is gone from the disk; it is made again" in out
+    assert "the result of attempt 1 is gone from the disk; it is implemented again" in out
     assert count(original) == asked + 1
     assert repo.git("show", f"{NAME}:a") == "a"
 
@@ -142,5 +142,5 @@ def test_a_result_whose_ref_was_deleted_gets_it_back(repo: Repo, original: Repo)
     asked, tip = count(original), repo.git("rev-parse", BRANCH)
     back_to(repo, place(repo, "attempt-built", "a"))
     repo.git("update-ref", "-d", "refs/attempts/m1/a/1")
-    assert "refs/attempts/m1/a/1 was gone and is restored" in repo.doit("issue:m1/a").check().out
+    assert "refs/attempts/m1/a/1 was missing and has been restored" in repo.doit("issue:m1/a").check().out
     assert (count(original), repo.git("rev-parse", BRANCH)) == (asked, tip)

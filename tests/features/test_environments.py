@@ -169,7 +169,7 @@ def test_the_output_of_a_check_that_fails_on_the_base_is_in_the_run_the_log_and_
     said = [repo.doit("milestone:m1").check(4).out, repo.doit("log", "m1/a").out, repo.doit("explain", "m1/a").out]
     assert all("FAILED tests/test_f.py::test_f - assert 1 == 7" in text for text in said)
     assert all("ignored: local.env" in text for text in (said[0], said[2])), "the checkout has what the tree lacks"
-    assert "goes on when m1/a" not in said[0]
+    assert "continues when m1/a" not in said[0]
     (next(venv.glob("lib/python3*/site-packages")) / "another-1.0.dist-info").mkdir()
     why = repo.doit("explain", "m1/a", "--json").json["verdicts"]
     assert any("the verdict of tests is not used again: python" in line for line in why)

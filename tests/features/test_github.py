@@ -111,7 +111,7 @@ def test_what_a_hard_rule_stops_is_a_draft_with_the_reason_until_a_person_approv
     repo.doit("milestone:m1").check()
     assert (pull.draft, pull.merged) == (False, True)
     assert "Waits for a person" not in pull.body
-    assert "- [ ] `true` (not proved: it passed before the change as well)" in pull.body
+    assert "- [ ] `true` (not proved: it also passed before the change)" in pull.body
     assert re.search(r"## Approvals\n- `dependency-change` by Tester on \S+: wanted\n", pull.body)
     assert repo.git("log", "-1", "--format=%s%n%(trailers:key=Pull-Request)", BRANCH) == (
         f"feat(m1): Issue a\nPull-Request: {pull.number}"
@@ -218,7 +218,7 @@ def test_a_branch_that_somebody_else_has_committed_to_is_left_alone(repo: Repo, 
     other.git("push", "-q", "origin", "HEAD")
     hub.set_check(theirs, "ci", "success")
     out = repo.doit("milestone:m1").check(4).out
-    assert f"somebody else has committed to {hub.pulls[0].head} ({theirs[:10]}), it is left alone" in out
+    assert f"another person has committed to {hub.pulls[0].head} ({theirs[:10]}), so it is left alone" in out
     assert tip(up(repo), hub.pulls[0].head) == theirs
     hub.merge_by_hand(1, "squash", "theirs")
     repo.doit("milestone:m1").check()
@@ -264,7 +264,7 @@ def test_of_two_pull_requests_for_one_issue_one_is_used_and_the_other_reported(r
     hub.open_pull(hub.pulls[0].head, BRANCH)
     repo.doit("approve", "m1/a", "--reason", "wanted").check()
     out = repo.doit("milestone:m1").check().out
-    assert "pull request #1 counts; #2 of the same branch should be closed" in out
+    assert "pull request #1 counts; close #2 of the same branch" in out
     assert hub.pulls[0].merged
 
 
@@ -285,7 +285,7 @@ def test_a_result_that_another_clone_pushed_is_used_here(repo: Repo, hub: FakeGi
     repo.doit("milestone:m1").check(75)
     made = hub.pulls[0].sha
     other = clone(repo, up(repo))
-    assert "the result that is on origin is used" in other.doit("milestone:m1").check(75).out
+    assert "the result on origin is used" in other.doit("milestone:m1").check(75).out
     assert hub.pulls[0].sha == made
     hub.set_check(made, "ci", "success")
     other.doit("milestone:m1").check()

@@ -61,7 +61,7 @@ def test_importing_again_takes_over_what_changed_and_keeps_comments_and_edits(re
     )
     repo.write("docs/M4.md", changed + "\n## Task 4.11: More\n")
     out = repo.doit("import", "docs/M4.md").check().out
-    assert "kept yours: 4.10.title was changed here and in docs/M4.md" in out
+    assert "kept your value: 4.10.title was changed here and in docs/M4.md" in out
     now = declared(repo)["issue"]
     assert [item["id"] for item in now] == ["4.1", "4.10", "4.11"]
     assert now[0]["accept"] == ["It is there", {"run": "test -e a.txt"}]
@@ -74,7 +74,7 @@ def test_importing_again_takes_over_what_changed_and_keeps_comments_and_edits(re
     assert declared(repo)["issue"][1]["title"] == "Use it now"
     assert "# mine" in path.read_text()
     repo.write("docs/M4.md", changed)
-    assert "left as it is: 4.11 is no longer in docs/M4.md" in repo.doit("import", "docs/M4.md").check().out
+    assert "left alone: 4.11 is no longer in docs/M4.md" in repo.doit("import", "docs/M4.md").check().out
 
 
 def test_a_faulty_plan_changes_nothing_and_every_fault_has_its_line(repo: Repo) -> None:
@@ -171,7 +171,7 @@ def test_a_milestone_follows_one_plan_and_its_landed_work_stays_where_it_is(repo
     out = repo.doit("import", "docs/a/M1.md").check().out
     assert "the title changed; the branch stays milestone/m1-foundation" in out
     repo.write("docs/a/M1.md", A_PLAN.replace("Foundation\n", "The foundation\n\n**Branch:** `feature/new`\n"))
-    assert "kept yours: branch" in repo.doit("import", "docs/a/M1.md").check().out
+    assert "kept your value: branch" in repo.doit("import", "docs/a/M1.md").check().out
     assert set(repo.statuses("m1").values()) == {"landed"}
     (repo.path / "docs/a/M1.md").rename(repo.path / "docs/M1.md")
     assert "the plan moved" in repo.doit("import", "docs/M1.md").check().out
@@ -185,7 +185,7 @@ def test_the_order_of_the_plan_is_taken_over_and_lost_specs_are_written_again(re
     spec = next((repo.path / "milestones/m4").glob("4.1-*.md"))
     spec.unlink()
     out = repo.doit("import", "docs/M4.md").check().out
-    assert "the spec of 4.1, was gone and is written again" in out
+    assert "the spec of 4.1, was missing and is written again" in out
     assert spec.exists()
     assert [item["id"] for item in declared(repo)["issue"]] == ["4.1", "4.2", "4.10"]
 
@@ -393,10 +393,10 @@ def test_an_export_keeps_mode_link_and_line_ends_and_refuses_odd_places(repo: Re
 
 
 def test_odd_requests_of_an_import_end_with_a_sentence(repo: Repo) -> None:
-    assert "no milestone is declared here" in repo.doit("list").check().err
+    assert "no milestone is declared" in repo.doit("list").check().err
     repo.write("docs/notes.txt", "Nothing but words.\n")
     err = repo.doit("import", "docs/notes.txt").check(3).err
-    assert "not a plan of a format that is known" in err
+    assert "not a plan in a known format" in err
     assert "speckit" in err
     repo.write("rules/agents.toml", '[agent.writer]\ncommand = ["true"]\n')
     repo.write("docs/M4.md", PLAN.replace("Write a.", "**Agent:** endpoint-builder\n\nWrite a."))
@@ -404,7 +404,7 @@ def test_odd_requests_of_an_import_end_with_a_sentence(repo: Repo) -> None:
     words = [sys.executable, "-m", "executor", "import", "M4.md", "--agent", "writer,claude", "--json"]
     found = json.loads(subprocess.run(words, cwd=repo.path / "docs", stdout=subprocess.PIPE, check=True).stdout)
     assert not (repo.path / "docs/milestones").exists()
-    assert "no profile of rules/agents.toml" in found["milestones"][0]["notes"][0]["text"]
+    assert "not a profile of rules/agents.toml" in found["milestones"][0]["notes"][0]["text"]
     assert declared(repo)["defaults"]["agent"] == ["writer", "claude"]
     assert "agent" not in declared(repo)["issue"][0]
     repo.doit("list").check()

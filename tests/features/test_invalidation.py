@@ -116,12 +116,16 @@ def rules(old: str, new: str) -> Callable[[Landed], None]:
 NOTHING = Ran()
 VERIFIED = Ran(checks=True, acceptance=True)
 EDITS: dict[str, tuple[Callable[[Landed], None], Ran, str]] = {
-    "nothing": (lambda _: None, NOTHING, "nothing it rests on has changed since"),
-    "a comment": (edit(("[[issue]]", "# a comment\n[[issue]]")), NOTHING, "nothing it rests on"),
-    "priority and size": (edit(('id = "1"', 'id = "1"\npriority = "P0"\nsize = "L"')), NOTHING, "nothing it rests on"),
+    "nothing": (lambda _: None, NOTHING, "no input has changed since"),
+    "a comment": (edit(("[[issue]]", "# a comment\n[[issue]]")), NOTHING, "no input has changed"),
+    "priority and size": (edit(('id = "1"', 'id = "1"\npriority = "P0"\nsize = "L"')), NOTHING, "no input has changed"),
     "a title": (edit(('"One"', '"One!"')), NOTHING, "+One!"),
-    "a doubled blank line": (edit(("line.\n\n", "line.\n\n\n\n")), NOTHING, "its spec changed since, but not the work"),
-    "white space": (edit(("First line.", "First line.   ")), NOTHING, "nothing it rests on"),
+    "a doubled blank line": (
+        edit(("line.\n\n", "line.\n\n\n\n")),
+        NOTHING,
+        "its spec has changed since, but not the required work",
+    ),
+    "white space": (edit(("First line.", "First line.   ")), NOTHING, "no input has changed"),
     "expected files": (edit(('files = ["one"]', 'files = ["one", "more"]')), NOTHING, "+more"),
     "a type": (edit(('title = "One"', 'title = "One"\ntype = "core"')), NOTHING, "+core"),
     "an acceptance command that holds": (
@@ -136,8 +140,8 @@ EDITS: dict[str, tuple[Callable[[Landed], None], Ran, str]] = {
     ),
     "a criterion in words": (edit(('"It is one"', '"It is 1"')), Ran(("1",), checks=True, acceptance=True), "+"),
     "the text": (edit(("Second line.", "Second line!")), Ran(("1",), checks=True, acceptance=True), "+Second line!"),
-    "an agent": (edit(('agent = "worker"', 'agent = ["worker", "claude"]')), NOTHING, "nothing it rests on"),
-    "a need removed": (edit(('needs = ["1"]\n', "")), NOTHING, "nothing it rests on"),
+    "an agent": (edit(('agent = "worker"', 'agent = ["worker", "claude"]')), NOTHING, "no input has changed"),
+    "a need removed": (edit(('needs = ["1"]\n', "")), NOTHING, "no input has changed"),
     "a check's command": (rules("echo checked", "echo again"), Ran(checks=True), "check log: command echo checked"),
     "a check's time limit": (
         rules("version =", "timeout = 77\nversion ="),
@@ -210,7 +214,7 @@ def test_a_renamed_issue_keeps_its_landing(landed: Landed) -> None:
 def test_a_rename_that_is_evident_is_asked_about_before_an_agent_is_paid(landed: Landed) -> None:
     landed.edit(('id = "1"', 'id = "11"'), ('needs = ["1"]', 'needs = ["11"]'))
     out = landed.repo.doit("milestone:m1").check(4).out
-    assert "m1/1 has landed with the same spec and is not declared any more; was it renamed to 11?" in out
+    assert "m1/1 has landed with the same spec and is no longer declared; was it renamed to 11?" in out
     assert landed.ran() == NOTHING
     assert 'write `was = ["1"]` into m1/11' in landed.repo.doit("explain", "m1/11").check().out
     landed.edit(('id = "11"', 'id = "11"\nwas = []'))
@@ -250,5 +254,5 @@ def test_without_the_cache_explain_shows_what_changed_in_the_rules(landed: Lande
     rules("echo checked", "echo again")(landed)
     shutil.rmtree(landed.repo.path / ".cache")
     lines = landed.repo.doit("explain", "m1/1", "--json").json["difference"]
-    assert any("no longer kept in .cache/" in line for line in lines)
+    assert any("no longer in .cache/" in line for line in lines)
     assert json.dumps(lines)

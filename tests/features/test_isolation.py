@@ -66,7 +66,7 @@ def test_a_sandboxed_agent_works_and_cannot_touch_repository_state_or_checkout(r
     assert "m1/a" in repo.git("show", f"{BRANCH}:brief")
     assert "dodo.py" not in repo.git("show", f"{BRANCH}:listing")
     assert (repo.path / ".cache" / "m1" / "logs" / "a" / "1" / "out" / "handoff.md").read_text() == "note\n"
-    assert "nothing gets out of it" in repo.doit("doctor").out
+    assert "all escape attempts failed" in repo.doit("doctor").out
 
 
 @needs_sandbox
@@ -187,14 +187,15 @@ def test_without_a_sandbox_what_an_agent_made_waits_for_a_person_and_is_reported
     repo.milestone("m1", boxed("a", "echo a > a", accept=accept) + boxed("b", "echo b > b") + issue("c", "echo c > c"))
     out = on_bare_machine(repo, "milestone:m1", "-n", "2").check(4).out
     assert repo.statuses() == {"m1/a": "review", "m1/b": "review", "m1/c": "landed"}
-    told = f"NO SANDBOX for agent boxed: {PROBLEM}. What they run can reach everything"
+    told = f"NO SANDBOX for agent boxed: {PROBLEM}; their processes can access everything"
     assert out.count(f"note: {told}") == 1
     assert out.count(f"warning   m1   {told}") == 1
-    assert "unsandboxed: agent boxed was to work in a sandbox and had none" in out
+    assert "unsandboxed: agent boxed required a sandbox but had none" in out
     assert not checked.exists()  # nothing of it is run before a person has read it
     shown = repo.doit("approve", "m1/a", "--show").check().out
     assert (
-        'install bubblewrap (docs/sandbox.md says how) and retry. By name: isolation = "none" for agent boxed' in shown
+        'install bubblewrap (docs/sandbox.md says how) and retry. To allow it: isolation = "none" for agent boxed'
+        in shown
     )
     repo.doit("approve", "m1/a", "--reason", "read it").check()
     on_bare_machine(repo, "milestone:m1").check(4)

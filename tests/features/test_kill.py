@@ -107,7 +107,7 @@ def test_a_question_that_was_asked_when_the_run_died_is_put_to_a_person_and_no_r
     asks = "echo half > a; echo 'Which zone?' > $EXECUTOR_OUT/question.md"
     ran = killed_after_its_agent(repo, asks, end)
     out = repo.doit("milestone:m1").check(4).out
-    assert "m1/a: attempt 1 had ended when the run before died; it asks a person" in out
+    assert "m1/a: attempt 1 had ended when the previous run died; it has a question for a person" in out
     assert "question: Which zone?" in out
     assert repo.statuses() == {"m1/a": "review"}
     assert ran.read_text() == "x\n"
@@ -118,7 +118,7 @@ def test_a_question_that_was_asked_when_the_run_died_is_put_to_a_person_and_no_r
 def test_a_result_that_was_ready_when_the_run_died_is_used_and_not_paid_for_again(repo: Repo) -> None:
     ran = killed_after_its_agent(repo, "echo a > a")
     out = repo.doit("milestone:m1").check().out
-    assert "m1/a: attempt 1 had ended when the run before died; its result is used" in out
+    assert "m1/a: attempt 1 had ended when the previous run died; its result is used" in out
     assert ran.read_text() == "x\n"
     assert repo.landed("milestone/m1-test-m1") == ["a@1"]
     assert repo.attempts() == []
@@ -174,7 +174,7 @@ def test_locks_that_a_killed_git_left_behind_are_no_obstacle(repo: Repo) -> None
     (git / "refs" / "heads" / "yours.lock").touch()
     out = repo.doit("milestone:m1").check().out
     for name in left:
-        assert f"removed {name}, which a git process that was killed had left behind" in out
+        assert f"removed {name}, left by a killed git process" in out
         assert not (git / name).exists()
     assert (git / "refs" / "heads" / "yours.lock").exists()
     assert repo.landed("milestone/m1-test-m1") == ["a@1"]

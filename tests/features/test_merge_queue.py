@@ -153,7 +153,7 @@ def test_a_conflict_stays_or_fails_if_the_command_does_not_settle_it(repo: Repo,
     repo.doit("milestone:m1", "-n", "2").check(1)
     assert set(repo.statuses().values()) == {"landed", "skipped" if run == "exit 3" else "failed"}
     reason = next(item["reason"] for item in events(repo, "attempt-failed"))
-    assert ("`exit 3` did not settle it" in reason) is (run == "exit 3")
+    assert ("`exit 3` did not resolve it" in reason) is (run == "exit 3")
 
 
 def test_a_conflict_between_agents_at_work_is_found_and_reported_and_a_third_is_not_blamed(repo: Repo) -> None:

@@ -64,7 +64,7 @@ def test_a_paragraph_becomes_a_released_milestone(repo: Repo, roadmap: str) -> N
     repo.commit("declare")
     if roadmap == "ask":
         out = repo.doit("milestone:m1", "-n", "2").check(4).out
-        assert "m1: the roadmap declares 3 issues in milestones/m1.toml; look at them, then doit milestone:m1" in out
+        assert "m1: the roadmap declares 3 issues in milestones/m1.toml; review them, then doit milestone:m1" in out
         item = repo.doit("status", "--json").json["milestones"][0]
         assert item["percent"] == 60
         states = [(phase["name"], phase["state"], phase["percent"]) for phase in item["phases"]]

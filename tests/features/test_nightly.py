@@ -77,7 +77,7 @@ def test_the_entry_is_written_once_shown_and_removed_and_other_lines_are_left_al
     assert "no nightly entry" in repo.doit("cron").check().out
     first = repo.doit("cron", "install", "--at", "1:30", "--until", "06:00", "--milestone", "m1").check().out
     assert re.search(r"^\+ 30 1 \* \* \* cd \S+ && PATH=\S+ PYTHONUTF8=1 ", first, re.MULTILINE)
-    assert "3 other lines of the crontab left as they were\n" in first
+    assert "3 other lines of the crontab left unchanged\n" in first
     assert entry(repo, tab).endswith(f" -m doit nightly --at 01:30 --until 06:00 m1 # make-for-milestones: {repo.path}")
     assert tab.read_text().startswith(OTHERS)
     before = tab.read_text()
@@ -145,7 +145,7 @@ def test_a_second_run_leaves_quietly_while_the_first_is_at_work(repo: Repo, tab:
     out, _ = first.communicate(timeout=60)
     assert (first.returncode, out) == (0, "")
     assert repo.landed("milestone/m1-test-m1") == ["a@1"]
-    assert "another nightly run came and left" in logs(repo)
+    assert "another nightly run started and exited" in logs(repo)
 
 
 def test_a_milestone_that_a_person_is_running_is_left_alone_quietly(repo: Repo) -> None:
@@ -192,7 +192,7 @@ def test_milestones_are_run_in_the_order_in_which_they_need_each_other(repo: Rep
     repo.doit("nightly").check()
     assert repo.statuses() == {"m1/a": "landed", "m2/b": "landed"}
     repo.doit("nightly").check()
-    assert "everything has landed; nothing to do" in logs(repo)
+    assert "all issues have landed; nothing to do" in logs(repo)
 
 
 def test_what_is_wrong_with_the_declarations_is_printed_for_cron_to_mail(repo: Repo) -> None:

@@ -191,7 +191,7 @@ def test_a_blocker_is_reported_and_not_again_by_the_next_run(repo: Repo, hook: W
     assert hook.titles() == ["m1 pauses: long", "m1 is complete"]
 
 
-IN_CLEAR = "expected no password in the file; write ${NAME} and put it into the environment variable NAME"
+IN_CLEAR = "expected no password in the file; write ${NAME} and set the environment variable NAME"
 PLACES = "known are {body}, {event}, {issue}, {kind}, {milestone}, {title}"
 
 

@@ -52,7 +52,7 @@ def test_an_outage_spends_no_attempt_and_everything_lands_in_the_same_run(repo: 
     repo.milestone("m1", body(5))
     out = repo.doit("milestone:m1", "-n", "2").check().out
     assert len(repo.landed(BRANCH)) == 5
-    assert "the service of c fails; it is asked again at" in out
+    assert "the service of c is failing; it is retried at" in out
     failed = events(repo, "attempt-failed")
     assert {event["failure"] for event in failed} == {"transient"}
     rests = [float(str(event["rest_s"])) for event in failed]
@@ -70,7 +70,7 @@ def test_another_account_works_on_while_one_rests(repo: Repo) -> None:
     repo.milestone("m1", body(2, '["c", "d"]') + body(3).replace('id = "', 'id = "x'))
     out = repo.doit("milestone:m1").check(75).out
     assert sorted(repo.landed(BRANCH)) == ["0@1", "1@1"]
-    assert "the service of c fails; it is asked again at" in out
+    assert "the service of c is failing; it is retried at" in out
     assert {item["status"] for item in repo.doit("status", "m1", "--json").json["milestones"][0]["issues"]} == {
         "landed",
         "pending",
@@ -223,7 +223,7 @@ def test_a_reviewer_whose_service_fails_for_a_while_needs_no_person(repo: Repo) 
     assert repo.landed(BRANCH)[0] == "d@1"
     assert sorted(repo.landed(BRANCH)) == ["a@1", "b@1", "c@1", "d@1"]
     assert not events(repo, "attempt-failed", "stopped")
-    assert "the service of reviewer reader fails; it is asked again at" in out
+    assert "the service of reviewer reader is failing; it is retried at" in out
     assert [event["blocker"] for event in events(repo, "blocker")] == ["outage"]
 
 

@@ -27,7 +27,7 @@ def test_a_paused_milestone_is_not_run_and_says_who_can_change_that(repo: Repo) 
         result = repo.doit(task).check(4)
         assert "wait for Ann" in result.err
         assert "doit unpause m1" in result.err
-    assert "paused already" in repo.doit("pause", "m1").check().out
+    assert "already paused" in repo.doit("pause", "m1").check().out
     assert "doit unpause m1" in repo.doit("list").check().out
     assert repo.git("for-each-ref", "refs/heads/milestone") == ""
     repo.doit("unpause", "m1").check()
@@ -50,7 +50,7 @@ def test_a_run_at_work_ends_what_it_has_begun_and_starts_nothing_more(repo: Repo
     repo.milestone("m1", issue("a", wait) + issue("b", "echo b > b", needs=["a"]))
     run = repo.start("milestone:m1", "-n", "1")
     wait_for(started)
-    assert "ends what it has begun" in repo.doit("pause", "m1").check().out
+    assert "finishes the issues that it has started" in repo.doit("pause", "m1").check().out
     go.touch()
     out, _ = run.communicate(timeout=60)
     assert run.returncode == 4, out
@@ -63,7 +63,7 @@ def test_what_is_unknown_or_released_cannot_be_paused(repo: Repo) -> None:
     assert 'unknown milestone "m9"' in repo.doit("pause", "m9").check(3).err
     repo.commit("declare")
     repo.doit("milestone:m1", "release:m1").check()
-    assert "is released, there is nothing to pause" in repo.doit("pause", "m1").check(3).err
+    assert "is released; there is nothing to pause" in repo.doit("pause", "m1").check(3).err
 
 
 def test_milestones_wait_for_each_other_within_one_run_and_are_reported(repo: Repo) -> None:

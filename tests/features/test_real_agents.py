@@ -194,7 +194,7 @@ def test_an_agent_that_wants_a_terminal_is_found_out(real: Repo, programs: Path)
     real.write("rules/limits.toml", "backoff_s = 0.0\nattempts = 1\n")
     real.milestone("m1", task("a", agent="asking"))
     real.doit("milestone:m1", timeout=300).check(1)
-    assert "waited for an answer that never comes" in rows(real)["a"]["reason"]
+    assert "waited for an answer that no one gives" in rows(real)["a"]["reason"]
 
 
 @pytest.fixture

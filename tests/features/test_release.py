@@ -216,7 +216,7 @@ def test_a_milestone_and_its_release_can_be_asked_for_together(repo: Repo) -> No
     repo.commit("declare")
     out = repo.doit("milestone:m1", "release:m1").check().out
     assert "m1 is released to main" in out
-    assert "m2 (Test m2) can go on: doit milestone:m2" in out
+    assert "m2 (Test m2) can continue: doit milestone:m2" in out
     repo.doit("milestone:m2").check()
     assert repo.git("ls-tree", "--name-only", "milestone/m2-test-m2", "a", "c").split() == ["a", "c"]
 

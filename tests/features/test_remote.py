@@ -102,7 +102,7 @@ def test_what_waits_for_a_person_is_pushed_as_a_branch_and_used_by_another_clone
     made = tip(up, head)
     assert made == repo.git("rev-parse", "refs/attempts/m1/a/1")
     other = clone(repo, up)
-    assert "the result that is on origin is used" in other.doit("milestone:m1").check(4).out
+    assert "the result on origin is used" in other.doit("milestone:m1").check(4).out
     other.doit("approve", "m1/a", "--reason", "wanted").check()
     other.doit("milestone:m1").check()
     assert branches(up) == ["refs/heads/main", f"refs/heads/{BRANCH}"]
@@ -148,8 +148,8 @@ def test_a_remote_that_takes_no_push_to_the_branch_says_so(repo: Repo, up: Path)
 @pytest.mark.parametrize(
     ("rules", "told"),
     [
-        ('remote = "nowhere"', 'the remote "nowhere" does not exist; `git remote add nowhere ADDRESS`'),
-        ('kind = "github"', "there is no token for github.com: set GITHUB_TOKEN or log in with `gh auth login`"),
+        ('remote = "nowhere"', 'the remote "nowhere" does not exist; run `git remote add nowhere ADDRESS`'),
+        ('kind = "github"', "no token for github.com: set GITHUB_TOKEN or log in with `gh auth login`"),
     ],
 )
 def test_what_is_missing_is_reported_before_anything_is_done(

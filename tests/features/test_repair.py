@@ -57,7 +57,7 @@ def test_a_damaged_journal_is_refused_shown_repaired_and_gone_on_with(repo: Repo
 
     for command in ("list", "milestone:m1", "status"):
         refused = repo.doit(command).check(74)
-        assert f"record {bad} at byte {offset} is not what was written" in refused.err
+        assert f"record {bad} at byte {offset} is damaged" in refused.err
         assert f"`doit repair m1 --to {bad - 1}`" in refused.err
         assert is_clean(refused)
     assert segment(repo).read_bytes() == wrong
@@ -79,7 +79,7 @@ def test_a_damaged_journal_is_refused_shown_repaired_and_gone_on_with(repo: Repo
     assert repo.git("rev-parse", BRANCH) == tip
     assert sorted(repo.landed(BRANCH)) == ["a@1", "b@1", "c@1"]
     assert "nothing to do" in repo.doit("milestone:m1").check().out
-    assert repo.doit("repair", "m1").check().out == "the journal of m1 is whole; there is nothing to repair\n"
+    assert repo.doit("repair", "m1").check().out == "the journal of m1 is intact; there is nothing to repair\n"
 
 
 @pytest.mark.parametrize("to", ["0", "1", "half"])
@@ -132,7 +132,7 @@ def test_a_repair_waits_for_nobody_and_says_who_runs_the_milestone(repo: Repo) -
         busy = repo.doit("repair", "m1", "--to", "1").check(75)
         assert f"milestone m1 is already being run by process {run.pid}" in busy.err
         assert segment(repo).read_bytes() == before
-        assert "is whole" in repo.doit("repair", "m1").check().out
+        assert "is intact" in repo.doit("repair", "m1").check().out
     finally:
         run.terminate()
         run.communicate(timeout=30)
@@ -162,7 +162,7 @@ def test_a_wrong_repair_is_refused_and_changes_nothing(repo: Repo, arguments: tu
 def test_a_whole_journal_is_not_cut(repo: Repo) -> None:
     landed(repo)
     before = segment(repo).read_bytes()
-    assert "is whole; there is nothing to repair" in repo.doit("repair", "m1", "--to", "2").check(3).err
+    assert "is intact; there is nothing to repair" in repo.doit("repair", "m1", "--to", "2").check(3).err
     assert segment(repo).read_bytes() == before
 
 
@@ -177,5 +177,5 @@ def test_a_journal_of_a_newer_version_is_shown_and_not_repaired(repo: Repo) -> N
 
 def test_a_milestone_that_never_ran_has_nothing_to_repair(repo: Repo) -> None:
     repo.milestone("m1", BODY)
-    assert "is whole" in repo.doit("repair", "milestone:m1").check().out
+    assert "is intact" in repo.doit("repair", "milestone:m1").check().out
     assert not os.path.lexists(segment(repo))

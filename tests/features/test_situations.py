@@ -297,7 +297,7 @@ def test_a_base_branch_that_does_not_exist_is_named_with_those_that_do(tmp_path:
     err = repo.doit("milestone:m1").check(3).err
     assert err == (
         'milestones/m1.toml: milestone.base: branch "next" does not exist; branches here: trunk; '
-        "create it or declare another base\n"
+        "create it, or declare another base\n"
     )
     wrong = [item for item in repo.doit("doctor", "--json").check(3).json if item["code"]]
     assert [(item["kind"], f"{item['text']}\n") for item in wrong] == [("declaration", err)]
@@ -311,7 +311,7 @@ def test_unknown_names_and_options_are_usage_errors(repo: Repo) -> None:
     assert 'unknown milestone "m2"; declared in milestones/: m1' in repo.doit("milestone:m2").check(3).err
     assert 'unknown issue "m1/god"; did you mean "m1/good"?' in repo.doit("issue:m1/god").check(3).err
     assert 'unknown issue "m1/9"; `doit list --all m1` lists the issues' in repo.doit("log", "m1/9").check(3).err
-    assert "name what to run" in repo.doit().check(3).err
+    assert "name a task" in repo.doit().check(3).err
 
 
 def test_a_plan_tells_order_reasons_time_and_limits_and_touches_nothing(repo: Repo) -> None:
@@ -324,7 +324,7 @@ def test_a_plan_tells_order_reasons_time_and_limits_and_touches_nothing(repo: Re
         f"lands on milestone/m1-test-m1, starting from {tip} (main)\n"
         "critical path: a -> b\n"
         "takes about 31:56 (a guess), 1 at a time\n"
-        "at most 2 attempts at an issue, 1:30 for a call of an agent, $2.50 for an issue, $20.00 for a run\n"
+        "at most 2 attempts per issue, 1:30 per call of an agent, $2.50 for an issue, $20.00 for a run\n"
         "\n"
         "wave 1  implement  m1/a  script  P1 S  Issue a  not implemented yet\n"
         "wave 2  implement  m1/b  script  P1 L  Issue b  needs m1/a (pending)\n"
@@ -332,7 +332,7 @@ def test_a_plan_tells_order_reasons_time_and_limits_and_touches_nothing(repo: Re
     )
     assert (repo.git("for-each-ref"), repo.snapshot()) == before
     repo.write("rules/limits.toml", "")
-    assert "for a call of an agent; no cap on money (--budget, or rules/limits" in repo.doit("plan", "m1").check().out
+    assert "per call of an agent; no cap on money (--budget, or rules/limits" in repo.doit("plan", "m1").check().out
 
 
 @pytest.mark.parametrize(
@@ -342,11 +342,11 @@ def test_a_plan_tells_order_reasons_time_and_limits_and_touches_nothing(repo: Re
         ("plan m1 --frobnicate", "option --frobnicate not recognized; `doit help plan` lists the options"),
         ("milestone:m1 --from", "option --from requires argument; `doit help run` lists the options"),
         ("milestone:m1 -n four", '-n: expected a whole number, found "four"'),
-        ("milestone:m1 -n -1", '-n: expected how many issues at a time, for example 4, found "-1"'),
+        ("milestone:m1 -n -1", '-n: expected the number of issues at a time, for example 4, found "-1"'),
         ("log m1/good --attempt last", '--attempt: expected a whole number, found "last"'),
         ("watch --interval often", '--interval: expected a number, found "often"'),
-        ("milestone", "tasks of milestones are run by name, for example `doit milestone:ID`"),
-        ("step:m1/good/a.b", "tasks of milestones are run by name, for example `doit milestone:ID`"),
+        ("milestone", "tasks of milestones run only if named, for example `doit milestone:ID`"),
+        ("step:m1/good/a.b", "tasks of milestones run only if named, for example `doit milestone:ID`"),
         ("gc m1", '`doit gc` takes no arguments, found "m1"'),
         ("doctor m1", '`doit doctor` takes no arguments, found "m1"'),
         ("digest m1", '`doit digest` takes no arguments, found "m1"'),
@@ -377,7 +377,7 @@ def test_what_doit_has_to_ignore_runs_all_the_same_and_is_reported(repo: Repo) -
     subprocess.run(
         [sys.executable, "-c", plain, "ignore", "issue:m1/good"], cwd=repo.path, env=repo.environment(), check=True
     )
-    assert "note      issue:m1/good `doit ignore` holds nothing back here" in repo.doit("milestone:m1").check().out
+    assert "note      issue:m1/good `doit ignore` has no effect on milestones" in repo.doit("milestone:m1").check().out
     assert repo.statuses() == {"m1/good": "landed"}
 
 
@@ -390,14 +390,14 @@ def task_own():
 def test_commands_of_doit_work_or_say_what_to_use_instead(repo: Repo) -> None:
     repo.milestone("m1", GOOD + issue("w", "true", workflow="tdd"))
     repo.write("dodo.py", DODO + OWN)
-    instead = "is for tasks of your own"
+    instead = "works only on your own tasks"
     table = [
         ("dumpdb", 3, "neither .doit.db nor .cache/doit.json records a run"),
         ("own", 0, ""),
         ("dumpdb", 0, "own -> {"),
         ("info own", 1, "- task_own.<lambda>()"),
         ("info m1/good", 1, "- the issue is pending: not implemented yet; `doit explain m1/good` says more"),
-        ("info step:m1/w/setup.plan", 1, "- its result is not kept"),
+        ("info step:m1/w/setup.plan", 1, "- there is no result"),
         *((f"{command} own", 0, "") for command in ("ignore", "reset-dep", "clean", "forget")),
         *((f"{name} m1/good", 3, instead) for name in ("ignore", "reset-dep", "clean", "forget", "strace")),
         ("ignore milestone", 3, instead),
@@ -422,8 +422,8 @@ def test_tasks_of_the_users_own_run_beside_milestones(repo: Repo) -> None:
     repo.doit("own").check()
     assert (repo.path / "own").read_text() == "own\n"
     assert not repo.attempts()
-    assert "run tasks of your own and milestones in separate" in repo.doit("own", "milestone:m1").check(3).err
-    assert '"onw" is no command and no task; did you mean "own"?' in repo.doit("onw").check(3).err
+    assert "run your own tasks and milestones in separate" in repo.doit("own", "milestone:m1").check(3).err
+    assert '"onw" is neither a command nor a task; did you mean "own"?' in repo.doit("onw").check(3).err
 
 
 def test_an_embedded_repository_cannot_land(repo: Repo) -> None:

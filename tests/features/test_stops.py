@@ -33,7 +33,7 @@ def test_a_hard_stop_waits_for_a_person_while_the_rest_goes_on(repo: Repo) -> No
 def test_an_approved_change_lands_without_another_attempt_also_when_the_branch_has_moved(repo: Repo) -> None:
     repo.milestone("m1", issue("deps", REQUIREMENTS))
     repo.doit("milestone:m1").check(4)
-    assert "say why" in repo.doit("approve", "m1/deps").check(3).err
+    assert "--reason is missing" in repo.doit("approve", "m1/deps").check(3).err
     assert "exactly this change" in repo.doit("approve", "m1/deps", "--reason", "looked at it").check().out
     repo.milestone("m1", issue("deps", REQUIREMENTS) + issue("other", "echo o > o", priority="P0"))
     repo.doit("issue:m1/other").check()
@@ -41,7 +41,7 @@ def test_an_approved_change_lands_without_another_attempt_also_when_the_branch_h
     repo.doit("milestone:m1").check()
     assert repo.landed(BRANCH) == ["other@1", "deps@1"]
     assert "looked at it" in repo.git("log", "-1", "--format=%B", "refs/executor/approved/m1/deps")
-    assert "nothing to approve of" in repo.doit("approve", "m1/deps", "--reason", "again").check(3).err
+    assert "nothing to approve" in repo.doit("approve", "m1/deps", "--reason", "again").check(3).err
 
 
 def test_an_approval_does_not_hold_for_a_change_of_one_line_more(repo: Repo) -> None:
@@ -209,4 +209,4 @@ def test_what_failed_is_reported_with_remedy_and_what_comes_next(repo: Repo) -> 
     out = repo.doit("log", "m1/a").check().out
     assert "failed: attempt 2 (checks)\nwhy: echo no such thing; exit 3: exit 3\nremedy: read the output below" in out
     assert "next: escalated, a person is needed" in out
-    assert "check that failed, asked of the same tree before:\n    no such thing\n" in out
+    assert "check that failed, reused from the same tree:\n    no such thing\n" in out

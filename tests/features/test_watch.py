@@ -80,7 +80,7 @@ def test_the_end_of_a_run_says_of_every_issue_what_moves_it_on(repo: Repo) -> No
     assert re.search(r"^landed   m1/good +Issue good +0:0\d +landed as [0-9a-f]{10}$", table, re.MULTILINE)
     assert re.search(r"^failed   m1/bad +A title that goes on and on A tit\.\.\.", table, re.MULTILINE)
     assert "\n         next: doit log m1/bad, then doit retry m1/bad\n" in table
-    assert "\n         needs m1/bad (failed)\n         next: nothing; it goes on when m1/bad has landed\n" in table
+    assert "\n         needs m1/bad (failed)\n         next: none; it continues when m1/bad has landed\n" in table
     assert '\n         next: doit log m1/deps, then doit approve m1/deps --reason "..." or doit' in table
 
 
@@ -168,14 +168,14 @@ def test_a_run_that_was_cut_off_is_named_at_the_next_start(repo: Repo, number: i
     seen = shown(repo)
     assert (seen["run"]["how"], seen["working"]) == (how, [])
     said = repo.doit("sessions").check().out
-    assert "at work on m1/a" in said
+    assert "working on m1/a" in said
     assert "main@" in said
     assert "+1 changed" in said
-    assert said.endswith("the last one did not come to its end; doit milestone:m1 resumes it\n")
+    assert said.endswith("the last one did not finish; doit milestone:m1 resumes it\n")
     repo.write("go", "")
     out = repo.doit("milestone:m1").check().out
     assert f"(process {run.pid}) {'died' if how == 'died' else 'was interrupted (SIGTERM)'}" in out
-    assert "; it was at work on m1/a (attempt 1)\n" in out
+    assert "; it was working on m1/a (attempt 1)\n" in out
     found = repo.doit("sessions", "m1", "--json").check().json["sessions"]
     assert [(item["how"], item["code"], item["landed"]) for item in found] == [
         (how, None if how == "died" else 143, []),
@@ -216,7 +216,7 @@ def test_a_watcher_survives_a_mistake_in_the_declarations(repo: Repo) -> None:
     until(watcher, 'unknown key "typo"')
     path.write_text(right + issue("b", "echo b > b"))
     until(watcher, "m1/b")
-    until(watcher, "the declarations are in order again")
+    until(watcher, "the declarations are valid again")
     watcher.send_signal(signal.SIGINT)
     watcher.communicate(timeout=30)
     assert watcher.returncode == 0

@@ -102,7 +102,7 @@ def test_a_broken_schema_is_a_fault_of_the_declaration(named: Repo) -> None:
     named.write("rules/schemas/more.json", "{")
     named.milestone("m1", issue("a", "true", workflow="named"))
     err = named.doit("milestone:m1").check(3).err
-    assert "rules/schemas/tasks.json: is no JSON Schema: type: " in err
+    assert "rules/schemas/tasks.json: is not a valid JSON Schema: type: " in err
     assert "rules/schemas/more.json: is not JSON: " in err
 
 

@@ -208,7 +208,7 @@ def test_a_step_whose_agent_had_ended_when_the_run_died_is_not_done_again(work: 
     run.kill()
     run.communicate()
     out = repo.doit("milestone:m1").check().out
-    assert "m1/a: build.code had ended when the run before died; its result is used" in out
+    assert "m1/a: build.code had ended when the previous run died; its result is used" in out
     assert work.done("a").count("build.code") == 1
     assert repo.landed(BRANCH) == ["a@1"]
 
@@ -263,9 +263,7 @@ def test_a_gate_at_74_per_cent_holds_and_at_75_opens(work: Work, weight: int, op
     result = repo.doit("milestone:m1").check(0 if opens else 4)
     assert repo.statuses() == {"m1/a": "landed" if opens else "review"}
     if not opens:
-        assert (
-            'design.gate: 74 % where 75 % are needed; design.sketch/sketch.md lacks the section "Reasons"' in result.out
-        )
+        assert 'design.gate: 74 %, expected 75 %; design.sketch/sketch.md lacks the section "Reasons"' in result.out
         assert work.done("a") == ["design.sketch"]
         repo.doit("approve", "m1/a", "--reason", "good enough").check()
         repo.doit("milestone:m1").check()
@@ -283,7 +281,7 @@ def test_what_a_gate_misses_is_reported_in_further_rounds_and_then_a_person_is_a
     repo.doit("milestone:m1").check(4)
     assert work.done("a") == ["design.sketch"] * 3
     assert (work.beside / "told").read_text() == "told\n" * 2
-    assert "gate: design.gate: 10 % where 75 % are needed" in repo.doit("status").check().out
+    assert "gate: design.gate: 10 %, expected 75 %" in repo.doit("status").check().out
     work.script.write_text(work.script.read_text().replace("md sketch.md Sketch", "md sketch.md Reasons"))
     repo.doit("retry", "m1/a").check()
     repo.doit("milestone:m1").check()
@@ -306,7 +304,7 @@ def test_a_reviewers_score_can_only_lower_what_a_gate_says(work: Work) -> None:
     repo.milestone("m1", work.issue("a", workflow="gated"))
     score.write_text('{"score": 60, "missing": ["no numbers"]}')
     out = repo.doit("milestone:m1").check(4).out
-    assert "design.gate: 60 % where 75 % are needed" in out
+    assert "design.gate: 60 %, expected 75 %" in out
     assert "no numbers" in out
     score.write_text('{"score": 100}')
     repo.doit("retry", "m1/a").check()
@@ -316,14 +314,14 @@ def test_a_reviewers_score_can_only_lower_what_a_gate_says(work: Work) -> None:
 
 def test_without_its_handoff_a_step_is_not_complete(work: Work) -> None:
     repo = work.repo
-    work = Work(repo, AGENT.replace("; handoff;;", "; ! grep -q 'without a handoff' $EXECUTOR_BRIEF || handoff;;", 1))
+    work = Work(repo, AGENT.replace("; handoff;;", "; ! grep -q 'needs a handoff' $EXECUTOR_BRIEF || handoff;;", 1))
     repo.milestone("m1", work.issue("a", workflow="two"))
     repo.doit("milestone:m1").check()
     assert work.done("a").count("build.code") == 2
     assert work.done("a").count("design.plan") == 1
     failed = work.events("attempt-failed")
     assert [event["step"] for event in failed] == ["build.code"]
-    assert failed[0]["reason"] == "build.code: handoff.md is not there; without a handoff it is not complete"
+    assert failed[0]["reason"] == "build.code: handoff.md is not there; the step needs a handoff to be complete"
 
 
 def test_a_handoff_without_its_section_fails_in_the_end(work: Work) -> None:
@@ -389,7 +387,7 @@ def test_tests_come_first_and_have_to_fail(work: Work) -> None:
     accept = [{"run": "python3 test_a.py"}]
     repo.milestone("m1", work.issue("a", workflow="tdd", type="coding", accept=accept))
     out = repo.doit("milestone:m1").check(1).out
-    assert "implement.tests: its tests pass although the code is not written; they have to fail first" in out
+    assert "implement.tests: its tests pass before the code is written; they have to fail first" in out
     assert "implement.code" not in work.done("a")
 
 
@@ -442,7 +440,7 @@ def test_ten_tdd_issues_are_killed_resumed_and_complete_with_their_handoffs(work
     assert "M4 - Worker Settings (10 tasks) is complete" in out
     assert "tasks completed  4.1 4.2 4.3 4.4 4.5 4.6 4.7 4.8 4.9 4.10" in out
     assert "end to end by 4.4 4.10" in out
-    assert "handoff          10, the last one: git show refs/executor/handoffs/m4/4.10:handoff.md" in out
+    assert "handoff          10, latest: git show refs/executor/handoffs/m4/4.10:handoff.md" in out
     assert "ready for PR     milestone/m4-worker-settings -> main" in out
     for name, kind in issues:
         expected = [*TDD[kind.upper()], *TDD_END]
@@ -472,7 +470,7 @@ def test_a_run_starts_where_it_learns_whatever_stands_before(repo: Repo) -> None
     repo.doit("milestone:m4").check(1)
     out = repo.doit("milestone:m4", "--from", "4.4").check().out
     assert "M4 - Test m4 (5 tasks), completed 4.1, resuming from 4.4" in out
-    assert "passed over because of --from, and not in the way: 4.2 4.3" in out
+    assert "skipped because of --from, without blocking others: 4.2 4.3" in out
     assert repo.landed("milestone/m4-test-m4") == ["4.1@1", "4.4@1", "4.5@1"]
     assert repo.statuses() == {
         "m4/4.1": "landed",
@@ -484,7 +482,7 @@ def test_a_run_starts_where_it_learns_whatever_stands_before(repo: Repo) -> None
     assert "waiting at 4.2" in repo.doit("milestone:m4").check(1).out
     assert "is not an issue" in repo.doit("milestone:m4", "--from", "m9/1").check(3).err + "is not an issue"
     assert "unknown issue" in repo.doit("milestone:m4", "--from", "9").check(3).err
-    assert "--from says where one milestone starts" in repo.doit("issue:m4/4.2", "--from", "4.1").check(3).err
+    assert "--from needs exactly one milestone" in repo.doit("issue:m4/4.2", "--from", "4.1").check(3).err
 
 
 HOSTILE = (

@@ -116,10 +116,10 @@ def test_the_verifier_is_short_and_imports_nothing_of_ours() -> None:
         ({"tree": "0" * 40}, "tree is"),
         ({"commit": "0" * 40}, "commit is"),
         ({"spec_key": "sha256:x"}, "Spec-Key is"),
-        ({"check_key": "unproved"}, "another tree than the one that was checked"),
+        ({"check_key": "unproved"}, "the landed tree differs from the checked one"),
         ({"check_key": "sha256:x"}, "Check-Key is"),
         ({"position": 7}, "position 7"),
-        ({"previous": "sha256:x"}, "the landing before it"),
+        ({"previous": "sha256:x"}, "the previous landing"),
         ({"issue": "2"}, "Issue is 2"),
     ],
 )
@@ -138,7 +138,7 @@ def test_a_check_on_another_tree_or_one_that_was_not_green_is_a_problem(attested
     )
     data = statement(replace(attested.facts[1], checks=checks))
     found = verify_landings.statement_problems(data, attested.landings[1], 1, digest_of(attested.statements[0]))
-    assert found == [f"the check lint looked at another tree ({'0' * 40})", "the check tests was flaky"]
+    assert found == [f"the check lint ran on another tree ({'0' * 40})", "the check tests was flaky"]
 
 
 def test_a_missing_statement_another_key_and_a_replayed_statement_are_reported(attested: Attested) -> None:

@@ -62,5 +62,5 @@ def test_a_key_that_wants_a_passphrase_is_named_and_the_work_lands(repo: Repo, t
     repo.write("rules/landing.toml", f'attest_key = "{key}"\n')
     repo.milestone("m1", issue("a", "echo a > a"))
     out = repo.doit("milestone:m1").check().out
-    assert f"note: rules/landing.toml: attest_key: ssh-keygen does not sign with {key}" in out
+    assert f"note: rules/landing.toml: attest_key: ssh-keygen cannot sign with {key}" in out
     assert repo.landed(BRANCH) == ["a@1"]

@@ -54,7 +54,7 @@ def test_runs_of_one_token_share_it_and_another_token_does_not(tmp_path: Path, m
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     one, same, other = (Budget.of("https://forge", token, writes_per_minute=60) for token in ("a", "a", "b"))
     one.after({}, 900.0)
-    with pytest.raises(ForgeUnavailableError, match="no attempt was spent"):
+    with pytest.raises(ForgeUnavailableError, match="no attempt was used up"):
         same.before(writes=False)
     other.before(writes=False)
     told = standings()[0].describe(time.time())

@@ -292,7 +292,7 @@ def test_whatever_a_forge_answers_is_a_value_or_a_declared_error(
             Odd(place=2, value=1.5),
             "milestones cannot be read: [0].number: expected a whole number, found the number 1.5",
         ),
-        ("pulls", Odd(headers=(("link", '<?page=1>; rel="next"'),)), "pulls has no end"),
+        ("pulls", Odd(headers=(("link", '<?page=1>; rel="next"'),)), "pulls has too many pages"),
     ],
 )
 def test_an_answer_that_cannot_be_read_is_reported_with_the_place_in_it(name: str, odd: Odd, problem: str) -> None:
@@ -316,7 +316,7 @@ def test_the_message_names_the_forge_the_request_and_the_place(
         forge_class(api, "acme/app").pulls("milestone/m1")
     start, _, end = str(caught.value).partition(" cannot be read: ")
     assert start.startswith("Codehost at https://code.example's answer to GET /")
-    assert end.startswith(f"{problem}; is base_url in rules/forge.toml right?")
+    assert end.startswith(f"{problem}; check base_url in rules/forge.toml")
     assert caught.value.exit_code == 75
 
 
@@ -331,7 +331,7 @@ def test_a_forge_may_add_keys_and_leave_out_what_is_not_needed() -> None:
 @pytest.mark.parametrize("text", ["", "null", "<html>", "[" * 5000, "1" * 5000])
 def test_an_answer_that_is_no_json_is_not_taken_for_nothing(text: str) -> None:
     memory = Memory([Odd(text=text)] * 6)
-    with pytest.raises(ForgeUnavailableError, match="the forge cannot be reached: its answer is no JSON; nothing is"):
+    with pytest.raises(ForgeUnavailableError, match="the forge cannot be reached: its answer is not JSON; nothing is"):
         forge_of(memory).find("feat/m1-a")
     assert forge_of(Memory([Odd(text=text)] * 5)).find("feat/m1-a") == [replace(FIRST, author="me")]
 

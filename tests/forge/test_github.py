@@ -128,7 +128,7 @@ def test_pauses_grow_and_are_never_quite_the_same(forge: GitHubForge, fake: Fake
 @pytest.mark.parametrize("status", [500, 429])
 def test_a_fault_that_lasts_ends_in_try_again_later(forge: GitHubForge, fake: FakeGitHub, status: int) -> None:
     fake.faults.append(Fault("", status=status, times=100))
-    with pytest.raises(ForgeUnavailableError, match="nothing is lost, run again later"):
+    with pytest.raises(ForgeUnavailableError, match="nothing is lost; run again later"):
         opened(forge)
 
 
@@ -163,7 +163,7 @@ def test_a_merge_into_another_base_is_not_asked_for(forge: GitHubForge, fake: Fa
     pull = forge.open(NEW)
     fake.pulls[0].base = "feat/m1-b"
     answer = forge.request_merge(pull, pull.sha, "t", "m", "squash")
-    assert (answer.state, answer.reason) == ("moved", "it goes to feat/m1-b now")
+    assert (answer.state, answer.reason) == ("moved", "it now targets feat/m1-b")
     assert not fake.pulls[0].merged
 
 
@@ -260,7 +260,7 @@ def test_checks_of_others_are_read_whatever_their_form(forge: GitHubForge, fake:
         "three": "failure",
         "four": "pending",
     }
-    assert checks.of("pending")[1].detail == "a person has to let its workflow run"
+    assert checks.of("pending")[1].detail == "a person has to approve its workflow run"
 
 
 def test_a_status_is_posted_once_and_not_insisted_on(forge: GitHubForge, fake: FakeGitHub) -> None:

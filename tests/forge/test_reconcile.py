@@ -53,8 +53,8 @@ CASES: dict[str, tuple[Known, list[PullRequest], set[str], Meaning, int, str]] =
     "closed and reopened": (BUILT, [replace(CLOSED, state="open")], {HEAD}, Meaning.OPEN, 7, ""),
     "closed, another one opened": (BUILT, [CLOSED, replace(PULL, number=8)], {HEAD}, Meaning.OPEN, 8, ""),
     "closed, never built here": (FRESH, [CLOSED], {HEAD}, Meaning.NOTHING, 0, ""),
-    "retargeted": (BUILT, [replace(PULL, base="main")], {HEAD}, Meaning.WAIT, 7, f"goes to main, expected {BASE}"),
-    "force-pushed by somebody": (BUILT, [replace(PULL, sha=THEIRS)], {HEAD}, Meaning.WAIT, 7, "somebody else has"),
+    "retargeted": (BUILT, [replace(PULL, base="main")], {HEAD}, Meaning.WAIT, 7, f"targets main, expected {BASE}"),
+    "force-pushed by somebody": (BUILT, [replace(PULL, sha=THEIRS)], {HEAD}, Meaning.WAIT, 7, "another person has"),
     "its head is not told": (BUILT, [replace(PULL, sha="")], {HEAD}, Meaning.OPEN, 7, ""),
     "about another issue": (BUILT, [replace(PULL, body=body(ref="m1/b"))], {HEAD}, Meaning.NOTHING, 0, ""),
     "of another branch": (BUILT, [replace(PULL, head="feat/m1-b")], {HEAD}, Meaning.NOTHING, 0, ""),
@@ -65,7 +65,7 @@ CASES: dict[str, tuple[Known, list[PullRequest], set[str], Meaning, int, str]] =
         {HEAD, LOWER},
         Meaning.WAIT,
         7,
-        f"goes to main, expected {BASE}",
+        f"targets main, expected {BASE}",
     ),
     "in a stack, merged into the one below": (
         STACKED,
@@ -119,10 +119,10 @@ def test_the_order_in_which_the_forge_lists_them_does_not_matter() -> None:
 @pytest.mark.parametrize(
     ("pulls", "told"),
     [
-        ([PULL, replace(PULL, number=9)], "pull request #7 counts; #9 of the same branch should be closed"),
-        ([MERGED, replace(PULL, number=9)], "pull request #7 counts; #9 of the same branch should be closed"),
-        ([replace(PULL, title="Better")], "pull request #7: its title was changed by a person and stays"),
-        ([replace(PULL, body="rewritten")], "pull request #7: its text was rewritten, ours is put in front of it"),
+        ([PULL, replace(PULL, number=9)], "pull request #7 counts; close #9 of the same branch"),
+        ([MERGED, replace(PULL, number=9)], "pull request #7 counts; close #9 of the same branch"),
+        ([replace(PULL, title="Better")], "pull request #7: a person changed its title, which stays"),
+        ([replace(PULL, body="rewritten")], "pull request #7: its text was rewritten; our text is put before it"),
     ],
 )
 def test_what_is_worth_saying_is_said(pulls: list[PullRequest], told: str) -> None:

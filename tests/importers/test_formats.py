@@ -118,7 +118,7 @@ def test_what_is_not_understood_is_reported_with_its_line() -> None:
     [
         (
             "# Nothing here\n",
-            ["plan.md: no issue was found in it; `doit import --formats` shows what each format looks like"],
+            ["plan.md: it contains no issue; `doit import --formats` shows the formats"],
         ),
         (
             "## Task 1.1: A\n## Task 1.1: B\n",
@@ -260,7 +260,7 @@ def test_issues_of_github_are_read_with_their_labels_and_dependencies() -> None:
         ("8", {"number": 8, "type": "docs", "needs": ["7"]}),
     ]
     assert [note.text for note in found.notes] == [
-        "#6 is closed there and was left out",
+        "#6 is closed and was left out",
         "#9 is a pull request and was left out",
         "8 does not wait for 6, 9, which are left out",
     ]
@@ -283,7 +283,7 @@ def test_rows_of_a_csv_file_are_read_by_name_and_columns_of_one_name_together() 
         ),
         ("A-2", "Second", 4, {"priority": "P1", "needs": ["A-1"]}),
     ]
-    assert [note.text for note in found.notes] == ["not taken over: weight: 3"]
+    assert [note.text for note in found.notes] == ["not imported: weight: 3"]
 
 
 @pytest.mark.parametrize(
@@ -395,7 +395,7 @@ def test_notes_of_one_kind_are_one_line_with_count_and_first_lines() -> None:
     rows = "".join(f"{number},T,hi\n" for number in range(1, 9))
     found = draft(f"id,title,weight\n{rows}", name="x.csv")
     assert grouped(found.notes, "x.csv") == [
-        "x.csv:2: not taken over: weight: hi (8 times: lines 2, 3, 4, 5, 6 and 3 more)"
+        "x.csv:2: not imported: weight: hi (8 times: lines 2, 3, 4, 5, 6 and 3 more)"
     ]
 
 

@@ -61,7 +61,7 @@ class Forgetful:
 
 def test_an_importer_that_breaks_its_word_is_found_out() -> None:
     found = check_importer(Forgetful(), [Source("plan.x", "Title of it\nsecond line\n")])
-    assert found[0] == "its name 'Forgetful' is no word of small letters, digits and dashes"
+    assert found[0] == "its name 'Forgetful' is not a word of lowercase letters, digits and dashes"
     assert any("raises IndexError" in line for line in found)
     assert any("line 2: a word is neither in the draft nor reported" in line for line in found)
     nothing: Any = object()

@@ -121,7 +121,7 @@ def test_memories_in_an_export_of_beads_are_no_issues_and_epics_keep_their_text(
     draft = read(file(".beads/issues.jsonl", "\n".join(map(json.dumps, rows))), "beads")
     assert [issue.id for issue in draft.issues] == ["x-2"]
     assert draft.overview == "## Parts\n\nWhy parts."
-    assert "a record of type memory is no issue" in told(draft)
+    assert "a record of type memory is not an issue" in told(draft)
 
 
 def test_task_master_with_tags_below_a_key_and_criteria_and_files() -> None:

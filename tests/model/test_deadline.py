@@ -64,11 +64,11 @@ def test_a_time_of_day_is_checked() -> None:
     ("now", "seconds", "expected"),
     [
         ("2026-11-21T04:00", 3600, None),
-        ("2026-11-21T04:00", 3601, "expected to take 60 min, 60 min are left until 2026-11-21 06:00 CET"),
-        ("2026-11-21T04:59", 90, "expected to take 90 s, 60 s are left until 2026-11-21 06:00 CET"),
+        ("2026-11-21T04:00", 3601, "expected to take 60 min, but 60 min are left until 2026-11-21 06:00 CET"),
+        ("2026-11-21T04:59", 90, "expected to take 90 s, but 60 s are left until 2026-11-21 06:00 CET"),
         ("2026-11-21T04:59", 0, None),
-        ("2026-11-21T05:00", 0, "nothing is started after 2026-11-21 06:00 CET"),
-        ("2026-11-21T09:00", 60, "nothing is started after 2026-11-21 06:00 CET"),
+        ("2026-11-21T05:00", 0, "no issue starts after 2026-11-21 06:00 CET"),
+        ("2026-11-21T09:00", 60, "no issue starts after 2026-11-21 06:00 CET"),
     ],
 )
 def test_what_cannot_end_in_time_is_not_begun(now: str, seconds: float, expected: str | None) -> None:

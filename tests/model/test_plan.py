@@ -365,17 +365,17 @@ def test_a_cycle_through_a_milestone_that_needs_one_whose_issue_needs_one_of_the
                 fault(
                     "m1",
                     "milestone.branch",
-                    '"main" is a base branch; work never goes directly to one, choose another name',
+                    '"main" is a base branch; work never lands directly on one; choose another name',
                 )
             ],
         ),
         (
             [("m1", "work"), ("m2", "work/more/m2")],
-            [fault("m2", "milestone.branch", 'git cannot have "work/more/m2" beside "work", the branch of "m1"')],
+            [fault("m2", "milestone.branch", 'git cannot have both "work/more/m2" and "work", the branch of "m1"')],
         ),
         (
             [("m1", "work/m1"), ("m2", "work")],
-            [fault("m1", "milestone.branch", 'git cannot have "work/m1" beside "work", the branch of "m2"')],
+            [fault("m1", "milestone.branch", 'git cannot have both "work/m1" and "work", the branch of "m2"')],
         ),
     ],
 )
@@ -387,7 +387,9 @@ def test_branches_that_git_or_safety_cannot_have_side_by_side_are_refused(
 
 def test_a_branch_that_is_the_base_of_another_milestone_is_refused() -> None:
     assert faults(milestone("m1", branch="next"), milestone("m2", base="next")) == [
-        fault("m1", "milestone.branch", '"next" is a base branch; work never goes directly to one, choose another name')
+        fault(
+            "m1", "milestone.branch", '"next" is a base branch; work never lands directly on one; choose another name'
+        )
     ]
 
 

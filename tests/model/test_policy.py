@@ -184,19 +184,19 @@ def test_the_packaged_rules_are_read() -> None:
         (
             "checks",
             '[check.x]\nrun = "true"\nenv = { GH_TOKEN = "x" }',
-            [("check.x.env", '"x" may not be given GH_TOKEN: no child process sees the forge\'s token')],
+            [("check.x.env", '"x" must not get GH_TOKEN: no child process sees the forge\'s token')],
         ),
         (
             "agents",
             '[agent.x]\ncommand = ["x"]\nenv = ["GITHUB_TOKEN"]',
-            [("agent.x.env", '"x" may not be given GITHUB_TOKEN: no child process sees the forge\'s token')],
+            [("agent.x.env", '"x" must not get GITHUB_TOKEN: no child process sees the forge\'s token')],
         ),
         ("stops", "stp = 1", [("", 'unknown key "stp"; did you mean "stop"?')]),
         ("stops", "[stop.x]", [("stop.x", CONDITIONS)]),
         ("stops", '[stop.x]\nlevel = "soft"\nexcept_paths = ["a"]', [("stop.x", CONDITIONS)]),
         ("stops", '[stop.x]\npath = ["a"]', [("stop.x", 'unknown key "path"; did you mean "paths"?')]),
         ("stops", '[stop.x]\npaths = "a"', [("stop.x.paths", f'{LIST} "a"')]),
-        ("stops", '[stop.x]\npaths = [""]', [("stop.x.paths[0]", "expected text, found nothing in the quotes")]),
+        ("stops", '[stop.x]\npaths = [""]', [("stop.x.paths[0]", "expected text, found an empty text")]),
         (
             "stops",
             '[stop.x]\ncontent = ["a", "(b"]',
@@ -415,7 +415,7 @@ def test_an_issue_whose_options_fit_two_agents_has_to_name_one() -> None:
     rule = policy("agents", '[agent.mine]\ncommand = ["mine", "{run}"]\n')
     problem = (
         'no agent is declared, needed by "4.1", and the route of type "feature" names none; '
-        "its options fit script and mine, name one"
+        "its options fit script and mine; name one"
     )
     assert told(issue(**{"with": {"run": "x"}}), rule)[-1] == fault("agent", problem)
 

@@ -146,16 +146,16 @@ FAULTS: list[tuple[str, list[tuple[str, str]]]] = [
         '[phase.a.step.b]\ndoes="x"\nneeds=["c"]\ninputs=["a.d/x.md"]\n[phase.a.step.d]\ndoes="x"\noutputs=["y.md"]',
         [
             ("phase.a.step.b.needs", 'unknown step "c" of its phase; known steps: b, d'),
-            ("phase.a.step.b.inputs", 'no step leaves "a.d/x.md"; did you mean "a.d/y.md"?'),
+            ("phase.a.step.b.inputs", 'no step writes "a.d/x.md"; did you mean "a.d/y.md"?'),
         ],
     ),
     (
         '[phase.a.step.b]\ndoes="x"\nneeds=["d"]\n[phase.a.step.d]\ndoes="x"\nneeds=["b"]',
-        [("phase.a.step", "steps wait for each other: b, d")],
+        [("phase.a.step", "steps need each other: b, d")],
     ),
     (
         '[phase.a.step.b]\ndoes="x"\ninputs=["z.c/c"]\n[phase.z.step.c]\ndoes="x"\noutputs=["c"]',
-        [("phase.a.step.b.inputs", '"z.c/c" is made in a later phase')],
+        [("phase.a.step.b.inputs", '"z.c/c" is written in a later phase')],
     ),
     (
         '[phase.a.step.b]\ndoes="x"\n[phase.a.gate]',

@@ -379,7 +379,7 @@ def test_a_killed_keeper_loses_its_command_but_leaves_no_process(
         other = pool.submit(supervisor.run, command("sh", "-c", "sleep 1; exit 4", env={"PATH": PATH}))
         wait_until(lambda: members(tmp_path) == 4)
         os.kill(parent_of_root(tmp_path), signal.SIGKILL)
-        assert waiting.result(5).describe() == "lost: the process that looked after it died"
+        assert waiting.result(5).describe() == "lost: its supervisor process died"
         assert survivors(tmp_path) == []
         assert other.result(5).code == 4
 

@@ -89,7 +89,7 @@ def test_the_exit_code_of_a_release_that_is_held_back(states: list[Met], code: i
         ([("check", "tests", Met.LACKING, NOT_ASKED), ("issues", "4.1", Met.LACKING, "stale: x")], "doit milestone:m4"),
         ([("issues", "4.1", Met.FAILED, "failed: x")], "doit log m4/4.1, then doit retry m4/4.1"),
         ([("check", "tests", Met.FAILED, "exit 1; see log")], "make it pass on milestone/m4, or correct the criterion"),
-        ([("tag", "v1", Met.LACKING, "is already the tag of abc; declare another one")], "is already the tag of abc"),
+        ([("tag", "v1", Met.LACKING, "already names abc; declare another tag")], "already names abc"),
         ([("merge", "pull request #7", Met.WAITS, "waits for ci; release again")], "doit release:m4"),
     ],
 )

@@ -290,7 +290,7 @@ def test_a_key_that_goes_away_during_the_run_costs_no_second_agent(
     )
     signing(repo, "ssh", monkeypatch)
     out = repo.doit("milestone:m1").check(4)
-    assert "does not sign" in out.out + out.err
+    assert "cannot sign" in out.out + out.err
     assert [folder.name for folder in (repo.path / ".cache" / "m1" / "logs").iterdir()] == ["1"]
     (tmp_path / "key.away").rename(key)
     repo.doit("milestone:m1").check(0)

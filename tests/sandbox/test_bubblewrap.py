@@ -48,7 +48,7 @@ SENTENCES = (  # of the attempts with a fixed sentence; those about folders that
     "a network connection to the machine can be made",
     "an abstract socket of the machine can be reached",
     "another network interface can be seen",
-    "another user can be become",
+    "the user can be changed",
     "su works",
     "a file system can be mounted",
     "characters can be put into the terminal",
@@ -57,8 +57,8 @@ SENTENCES = (  # of the attempts with a fixed sentence; those about folders that
     "/etc/passwd can be written",
     "/usr can be written",
     "settings of the kernel can be written",
-    "the kernel can be given orders",
-    "device nodes can be made",
+    "the kernel can be controlled",
+    "device nodes can be created",
     "the parent can be traced",
     "capabilities are left",
     "set-user-id programs work",
@@ -336,7 +336,7 @@ def test_without_a_sandbox_the_probes_succeed(tmp_path: Path) -> None:
     ordinary = {*SENTENCES[:7], *SENTENCES[7:11], "the coordinator's environment can be read", f"{state} can be seen"}
     assert ordinary <= found
     if os.getuid() == 0 and FOUND is not None:  # and not in somebody's container
-        assert {"another user can be become", "capabilities are left", "/etc/passwd can be written"} <= found
+        assert {"the user can be changed", "capabilities are left", "/etc/passwd can be written"} <= found
     assert list(state.iterdir()) == []
 
 

@@ -13,14 +13,14 @@ SILENT = Blocker(
     "a",
     "attempt 2",
     "the agent of m1/a has given no sign of life for 5 minutes",
-    "nothing to do: it is ended when it is idle for too long; see `doit log m1/a`",
+    "no action needed: it is ended when it is idle for too long; see `doit log m1/a`",
 )
 LONG = Blocker(
     "long",
     "a",
     "attempt 2",
-    "m1/a has been worked on for over an hour",
-    "look at `doit log m1/a`; doit milestone:m1 goes on with the rest",
+    "m1/a has taken more than an hour",
+    "see `doit log m1/a`; doit milestone:m1 continues with the other issues",
 )
 PAUSING = Blocker("long", "a", "attempt 1", "long", "wait", pauses=True)
 RED = Blocker("red-base", "a", "tip: red", "m1/a: red", "mend it")

@@ -36,7 +36,7 @@ def tried(*steps: tuple[str, str]) -> list[Attempt]:
         ([A], [], {"a": LIMIT}, Choice(wait=Wait("a is at its limit until 06:00", 1000.0))),
         ([B, C], [], {"x": LIMIT}, Choice(wait=Wait("x is at its limit until 06:00", 1000.0))),
         ([A, B], tried(("a", "refusal"), ("b", "refusal")), {}, Choice(failed="b refusal")),
-        ([A], tried(*[("a", "limit")] * 20), {}, Choice(failed="20 calls in a row came to nothing: a limit")),
+        ([A], tried(*[("a", "limit")] * 20), {}, Choice(failed="20 consecutive calls failed: a limit")),
     ],
 )
 def test_the_first_that_can_works(
@@ -76,7 +76,7 @@ def test_the_tightest_cap_decides_and_says_who_can_change_it() -> None:
     assert ledger.left(Caps({"day": 10.0, "issue": 4.0}, {}), NAMES) == 1.0
     assert ledger.hold(Caps({"day": 10.0}, {}), NAMES, 77.0) is None
     day = ledger.hold(Caps({"day": 3.0}, {}), NAMES, 77.0)
-    assert day == Wait("budget: $3.00 of $3.00 of today are spent; it goes on tomorrow", 77.0, kind="budget")
+    assert day == Wait("budget: $3.00 of $3.00 of today are spent; it continues tomorrow", 77.0, kind="budget")
     tokens = ledger.hold(Caps({}, {"issue": 1000}), NAMES, 77.0)
     assert tokens is not None
     assert (tokens.until, tokens.hint) == (None, "raise issue_tokens in rules/limits.toml")

@@ -119,7 +119,7 @@ FIRST = attempts(replace(built(1), state=AttemptState.LANDED))
             facts(attempts(built(1))),
             Status.OPEN,
             Act.JUDGE,
-            {"attempt": 1, "hint": RUN, "reason": "attempt 1 has a result to be verified and landed"},
+            {"attempt": 1, "hint": RUN, "reason": "attempt 1 has a result that is not yet verified and landed"},
             id="a built attempt is judged",
         ),
         pytest.param(

@@ -235,7 +235,7 @@ wrong(
 )
 wrong(
     "sqlite at a fixed place",
-    "test_save writes a database file at a fixed place",
+    "test_save writes a database file at a fixed path",
     """
     import sqlite3
 
@@ -567,7 +567,7 @@ for title, body in {
 }.items():
     wrong(
         f"no assertion: {title}",
-        "test_run asserts nothing that can fail",
+        "test_run has no assertion that can fail",
         (f"def helper(x):\n    return x\n\ndef test_run():  #!\n    {body}\n"),
     )
 
@@ -1171,7 +1171,7 @@ def test_tests_that_did_not_change_are_not_examined(name: str) -> None:
 def test_only_the_changed_test_is_examined() -> None:
     old = "def test_a():\n    pass\n\ndef test_b():\n    pass\n"
     new = old.replace("test_b():\n    pass", "test_b():\n    run()")
-    assert examine("test_x.py", new, old) == [Finding("test_b asserts nothing that can fail", 80, "test_x.py", 4)]
+    assert examine("test_x.py", new, old) == [Finding("test_b has no assertion that can fail", 80, "test_x.py", 4)]
 
 
 @pytest.mark.parametrize(

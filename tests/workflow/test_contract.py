@@ -118,8 +118,8 @@ def test_every_fault_of_a_file_is_listed_up_to_ten_and_short() -> None:
     [
         (TASKS, ""),
         ([], "expected an object, found []"),
-        ({"type": "objec"}, "is no JSON Schema: type: 'objec' is not valid under any of the given schemas"),
-        ({"properties": {"a": {"minItems": -1}}}, "is no JSON Schema: properties.a.minItems: -1 is less than"),
+        ({"type": "objec"}, "is not a valid JSON Schema: type: 'objec' is not valid under any of the given schemas"),
+        ({"properties": {"a": {"minItems": -1}}}, "is not a valid JSON Schema: properties.a.minItems: -1 is less than"),
     ],
 )
 def test_a_schema_that_is_none_is_a_fault_of_the_rules(schema: object, fault: str) -> None:
@@ -135,7 +135,7 @@ def test_a_reference_to_another_host_is_never_fetched() -> None:
 @pytest.mark.parametrize(
     ("schemas", "place", "problem"),
     [
-        ('{ "other.json" = "tasks" }', "phase.plan.step.list.schemas", '"other.json" is no output of the step'),
+        ('{ "other.json" = "tasks" }', "phase.plan.step.list.schemas", '"other.json" is not an output of the step'),
         ('{ "tasks.json" = "task" }', "phase.plan.step.list.schemas.tasks.json", "no file rules/schemas/task.json"),
     ],
 )

@@ -77,7 +77,7 @@ def test_what_is_missing_is_reported_by_step() -> None:
     ("fields", "text", "missing"),
     [
         ({"keys": ("a", "b")}, "{", "a.b/f is not JSON: Expecting property name enclosed in double quotes: line 1"),
-        ({"keys": ("a", "b")}, "[]", "a.b/f holds a list where an object with the keys a, b is expected"),
+        ({"keys": ("a", "b")}, "[]", "a.b/f: expected an object with the keys a, b, found a list"),
         ({"keys": ("a", "b"), "sections": ("One",)}, None, "a.b/f is missing"),
         ({"keys": ("a", "b"), "sections": ("One",)}, " ", "a.b/f is empty"),
         ({"keys": ("a",)}, '{"a": null}', "a.b/f has no value for the key a: it is null"),

@@ -46,8 +46,8 @@ def test_without_a_gate_only_dependencies_hold_a_task_back() -> None:
     [
         ({}, [["a"]], '"b" is in no batch'),
         ({}, [["a", "b"], ["b"]], '"b" is in two batches'),
-        ({}, [["a", "b", "x"]], 'batches name "x", which is no task'),
-        ({"a": ["x"]}, [["a"], ["b"]], 'dependencies name "x", which is no task'),
+        ({}, [["a", "b", "x"]], 'batches name "x", which is not a task'),
+        ({"a": ["x"]}, [["a"], ["b"]], 'dependencies name "x", which is not a task'),
         ({"a": ["b"]}, [["a", "b"]], '"a" needs "b", which is not in an earlier batch'),
     ],
 )

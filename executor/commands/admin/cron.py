@@ -30,10 +30,10 @@ def _option(name: str, text: str, kind: type = str, default: Any = "") -> dict[s
     return {"name": name, "short": "", "long": name, "type": kind, "default": default, "help": text}
 
 
-ENV_FILE = _option("env-file", "file with NAME=VALUE lines for agents and notifications, readable by you only")
+ENV_FILE = _option("env-file", "file with NAME=VALUE lines for agents and notifications, readable only by you")
 _AT = _option("at", "time of day at which it runs", default="01:30")
-_UNTIL = _option("until", "begin nothing that is not expected to end by then, for example 06:00")
-_MILESTONE = _option("milestone", "id of a milestone; may be repeated; all that are not complete without it", list, [])
+_UNTIL = _option("until", "start no issue that is not expected to end by this time, for example 06:00")
+_MILESTONE = _option("milestone", "id of a milestone; may be repeated (default: all incomplete milestones)", list, [])
 _SYSTEMD = _option("systemd", "show a systemd service and timer instead", bool, default=False)
 
 
@@ -65,7 +65,7 @@ def _install(project: Project, options: Options) -> int:
     schedule, lines = _entry(project, options)
     wrong = [line for line in lines if not valid(line)]
     if wrong:
-        raise UsageError(f"cron would not understand {wrong[0]}")
+        raise UsageError(f"cron does not understand {wrong[0]}")
     before = read()
     after = spliced(before, str(project.root), lines)
     nights = Nights(project.cache)
@@ -73,12 +73,12 @@ def _install(project: Project, options: Options) -> int:
     if after != before:
         write(after)
         if ours(read(), str(project.root)) != lines:
-            raise UsageError("`crontab` did not keep the entry as it was written; nothing will run")
+            raise UsageError("`crontab` changed or dropped the entry; it will not run")
     if kept is None or (kept.at, kept.until, kept.milestones) != (schedule.at, schedule.until, schedule.milestones):
         nights.keep(schedule)
     _tell_change(before, after, str(project.root))
     if not daemon_runs():
-        sys.stdout.write("note: no cron daemon is running here, so nothing will happen until one is started\n")
+        sys.stdout.write("note: no cron daemon is running here, so the entry runs only after you start one\n")
     sys.stdout.write(f"next run: {zone_time(next_at(clock_time(schedule.at), utcnow(), LOCAL), LOCAL)}\n")
     return 0
 
@@ -108,11 +108,11 @@ def _show(project: Project, options: Options) -> int:
     if options["json"]:
         print_json({"entries": lines, "daemon": daemon_runs(), "nightly": night_json(outlook)})
         return 0
-    texts = [f"  {line}" for line in lines] or ["no nightly entry; `doit cron install` makes one"]
+    texts = [f"  {line}" for line in lines] or ["no nightly entry; `doit cron install` creates one"]
     if lines and not daemon_runs():
         texts.append("note: no cron daemon is running here")
     if lines and outlook is None:
-        texts.append("when it last ran is not known; the next run will tell, or `doit cron install` again")
+        texts.append("the last run is unknown until the next run or `doit cron install`")
     texts += night_lines(outlook) if lines else []
     latest = nights.latest_log()
     if latest is not None:
@@ -131,7 +131,7 @@ def night_lines(outlook: Outlook | None) -> list[str]:
     elif outlook.alive:
         before = f"at work since {zone_time(last.started, LOCAL)}"
     elif last.code is None:
-        before = f"last run {zone_time(last.started, LOCAL)} died before its end; the next one goes on where it ended"
+        before = f"last run {zone_time(last.started, LOCAL)} died before its end; the next one continues from there"
     else:
         before = f"last run {zone_time(last.started, LOCAL)}, exit {last.code}"
     lines = [f"nightly: {before}; next {zone_time(next_at(clock_time(outlook.schedule.at), utcnow(), LOCAL), LOCAL)}"]
@@ -140,7 +140,7 @@ def night_lines(outlook: Outlook | None) -> list[str]:
         many = len(outlook.missed)
         lines.append(
             f"nightly: {many} run{'s' if many > 1 else ''} missed: {nights}; "
-            "was the machine on? `doit nightly` does its work now"
+            "check that the machine was on; `doit nightly` does the work now"
         )
     return lines
 
@@ -173,7 +173,7 @@ def _entry(project: Project, options: Options) -> tuple[Schedule, list[str]]:
     """Return the schedule and the crontab lines for the options."""
     compiled = compile_project(project)
     if not compiled.loaded.milestones:
-        raise UsageError(f"no milestones are declared in {project.milestones}; there is nothing to run every night")
+        raise UsageError(f"no milestones are declared in {project.milestones}; the nightly run would do nothing")
     if options["env-file"]:
         read_env_file(options["env-file"])
     names = tuple(compiled.milestone(name.removeprefix("milestone:")).id for name in list(options["milestone"]))
@@ -221,6 +221,6 @@ def _environment() -> dict[str, str]:
 def _tell_change(before: str, after: str, folder: str) -> None:
     changes = [line for line in ndiff(before.splitlines(), after.splitlines()) if line.startswith(("- ", "+ "))]
     others = len([line for line in after.splitlines() if line and line not in ours(after, folder)])
-    rest = f"{counted(others, 'other line')} of the crontab left as they were"
+    rest = f"{counted(others, 'other line')} of the crontab left unchanged"
     head = [] if changes else ["nothing to change"]
     sys.stdout.write("".join(f"{safe(line)}\n" for line in [*head, *changes, rest]))

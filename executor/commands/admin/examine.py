@@ -53,7 +53,7 @@ _REPAIR = {
     "long": "repair",
     "type": bool,
     "default": False,
-    "help": "mend what can be mended without losing anything, and say what was done",
+    "help": "repair everything that can be repaired without data loss",
 }
 _BASE = {
     "name": "base",
@@ -61,7 +61,7 @@ _BASE = {
     "long": "base",
     "type": bool,
     "default": False,
-    "help": "also try every check and acceptance command on each milestone's base, as `doit verify m4 --base` does",
+    "help": "also run every check and acceptance command on each milestone's base, like `doit verify m4 --base`",
 }
 _WORST_FIRST = (74, 3, 75, 2, 4, 1)
 
@@ -70,7 +70,7 @@ class Doctor(Command):
     """Checks everything that a run depends on."""
 
     name = "doctor"
-    doc_purpose = "check machine, configuration and state, and say what to do (--repair: mend what is safe)"
+    doc_purpose = "check the machine, the configuration and the state (--repair: repair what is safe)"
     doc_usage = ""
     cmd_options = (_REPAIR, _BASE, JSON_OPTION)
 
@@ -93,7 +93,7 @@ class Doctor(Command):
             rows = [[_word(item, done, code), item.subject, _text(item, done, code)] for item, done, code in lines]
             sys.stdout.write(table(rows) + "\n")
             if not options["repair"] and any(item.mend is not None for item in findings):
-                sys.stdout.write("doit doctor --repair mends what is marked so\n")
+                sys.stdout.write("`doit doctor --repair` repairs the findings marked with it\n")
         return next((code for code in _WORST_FIRST if code in codes), 0)
 
 
@@ -120,11 +120,11 @@ def _orders(compiled: Compiled) -> Iterator[Finding]:
             )
             yield Finding("order-left", f"{item.name} on {remote.name}", f"{len(item.refs)} refs: {item.why}", todo)
     except (ForgeUnavailableError, ForgeRefusedError) as error:
-        yield Finding("runner-broken", "work orders", str(error), "look at the remote, see docs/hosts.md")
+        yield Finding("runner-broken", "work orders", str(error), "check the remote, see docs/hosts.md")
 
 
 def _tried(compiled: Compiled) -> Iterator[Finding]:
-    """What the checks and acceptance commands of each milestone say of its base."""
+    """Yield the results of each milestone's checks and acceptance commands on its base."""
     from executor.checks.base import base_remedy
 
     for name in compiled.loaded.milestones:
@@ -192,7 +192,7 @@ _TO = {
     "long": "to",
     "type": str,
     "default": "",
-    "help": "number of the last record to keep; everything after it is put into a file beside the journal",
+    "help": "number of the last record to keep; later records are moved to a file next to the journal",
 }
 
 
@@ -200,7 +200,7 @@ class Repair(Command):
     """Shows why a journal is refused, or keeps its good part; nothing is ever deleted."""
 
     name = "repair"
-    doc_purpose = "show what is wrong with a corrupt journal, or keep its good part"
+    doc_purpose = "show the faults of a corrupt journal, or keep its intact part"
     doc_usage = "MILESTONE"
     cmd_options = (_TO,)
 
@@ -220,7 +220,7 @@ class Repair(Command):
 
 def _shown(name: str, trouble: Trouble | None) -> list[str]:
     if trouble is None:
-        return [f"the journal of {name} is whole; there is nothing to repair"]
+        return [f"the journal of {name} is intact; there is nothing to repair"]
     rows = [
         ["file", str(trouble.path)],
         ["problem", trouble.why],
@@ -228,7 +228,9 @@ def _shown(name: str, trouble: Trouble | None) -> list[str]:
         ["good records before it", str(trouble.good)],
     ]
     if trouble.newer:
-        return [*table([*rows[:1], ["problem", "a newer version of the executor wrote it; use that one"]]).splitlines()]
+        return [
+            *table([*rows[:1], ["problem", "a newer version of the executor wrote it; use that version"]]).splitlines()
+        ]
     rows += [["would be moved aside", f"{size} bytes of {file}"] for file, size in trouble.cut]
     lines = [
         *table(rows).splitlines(),
@@ -237,7 +239,7 @@ def _shown(name: str, trouble: Trouble | None) -> list[str]:
     ]
     if not trouble.good:
         lines[-1] = f"doit repair {name} --to 0  starts an empty journal"
-    return [*lines, "What has landed is in git and stays; only figures of time and cost are lost."]
+    return [*lines, "Landings are in git and stay; only figures of time and cost are lost."]
 
 
 def _repair(project: Project, name: str, to: int) -> list[str]:
@@ -254,7 +256,7 @@ def _repair(project: Project, name: str, to: int) -> list[str]:
     return [
         f"the journal of {name} is repaired: {kept}",
         *(f"moved aside: {project.state(name) / file}" for file in made),
-        f"go on with: doit milestone:{name}",
+        f"continue with: doit milestone:{name}",
     ]
 
 
@@ -265,7 +267,7 @@ _FORCE = {
     "long": "force",
     "type": bool,
     "default": False,
-    "help": "run every check, whatever verdict is known",
+    "help": "run every check, without reusing verdicts",
 }
 
 
@@ -275,7 +277,7 @@ _ON_BASE = {
     "long": "base",
     "type": bool,
     "default": False,
-    "help": "try every check and acceptance command on the base, as a run does before it spends an attempt",
+    "help": "run every check and acceptance command on the base, as a run does before an attempt",
 }
 
 
@@ -283,7 +285,7 @@ class Verify(Command):
     """Verifies the tip of a milestone's branch."""
 
     name = "verify"
-    doc_purpose = "run all checks and acceptance of what has landed on the branch's tip"
+    doc_purpose = "run all checks and acceptance of landed issues on the branch's tip"
     doc_usage = "MILESTONE"
     cmd_options = (_FORCE, _ON_BASE, JSON_OPTION)
 
@@ -310,7 +312,7 @@ class Verify(Command):
             print_json(rows)
         else:
             shown = [["passed" if row["ok"] else "failed", row["ref"], row["title"], row["reason"]] for row in rows]
-            sys.stdout.write((table(shown) or f"nothing of {name} has landed yet") + "\n")
+            sys.stdout.write((table(shown) or f"no issue of {name} has landed yet") + "\n")
         return 0 if all(row["ok"] for row in rows) else 1
 
 
@@ -373,9 +375,7 @@ def _print_base(rows: list[tuple[BaseResult, list[str]]], *, as_json: bool) -> i
         shown = [
             [row.word, row.kind, row.name, f"{row.seconds + row.proof_seconds:.1f} s", row.reason] for row, _ in rows
         ]
-        sys.stdout.write(
-            (table(shown) or "nothing is to be tried: no issue has a check or an acceptance command") + "\n"
-        )
+        sys.stdout.write((table(shown) or "nothing to run: no issue has a check or an acceptance command") + "\n")
         for (row, refs), remedy in zip(rows, needed, strict=True):
             if row.holds:
                 lines = [f"  | {line}" for line in row.detail.splitlines()[-_BASE_LINES:]]

@@ -94,7 +94,7 @@ class Gc(Command):
         else:
             rows = [[item.what, f"kept: {kept[item.what]}" if item.what in kept else item.why] for item in items]
             sys.stdout.write(table(rows) + "\n" * bool(rows))
-            sys.stdout.write(f"packed {packed} loose objects of git\n" if packed else "")
+            sys.stdout.write(f"packed {packed} loose git objects\n" if packed else "")
             text = f"would remove {len(items)}" if options["dry_run"] else f"removed {len(items) - len(kept)}"
             sys.stdout.write(f"{text}\n")
         return BusyError.exit_code if kept else 0
@@ -131,18 +131,18 @@ class _Rule:
             made = self._refs.time_of(kept.commit)
             if not declared and milestone not in self.held and made < self._oldest:
                 age = f"{int((self._now - made) // _DAY)} days old"
-                yield _Item(kept.ref, f"step of an issue that is not declared, {age}", milestone, commit=kept.commit)
+                yield _Item(kept.ref, f"step of an undeclared issue, {age}", milestone, commit=kept.commit)
 
     def _why(self, milestone: str, issue: str, number: int, kept: Kept) -> str:
         view = self._observer.views.get(milestone)
         if view is not None and self._refs.contains(kept.commit, view.tip):
-            return f"it is part of {view.milestone.branch}"
+            return f"it is on {view.milestone.branch}"
         made = self._refs.time_of(kept.commit)
         age = f"{int((self._now - made) // _DAY)} days old"
         if made >= self._oldest:
             return ""
         if view is None:
-            return f"attempt of a milestone that is not declared, {age}"
+            return f"attempt of an undeclared milestone, {age}"
         state = view.states.get(issue)
         attempt = state.attempts.get(number) if state is not None else None
         if attempt is None or attempt.state is AttemptState.STARTED:
@@ -158,7 +158,7 @@ class _Rule:
         return attempt.spec_key != self._observer.spec_key(ref)
 
     def logs(self) -> Iterator[_Item]:
-        """Yield logs older than the rule, unless their attempt has no end yet."""
+        """Yield logs older than the retention rule, unless their attempt has no end yet."""
         for milestone, view in self._observer.views.items():
             if milestone in self.held:
                 continue
@@ -167,7 +167,7 @@ class _Rule:
                 attempt = state.attempts.get(int(folder.name)) if state and folder.name.isdigit() else None
                 open_yet = attempt is not None and attempt.state in {AttemptState.STARTED, AttemptState.BUILT}
                 if folder.is_dir() and not open_yet and folder.stat().st_mtime < self._oldest:
-                    yield self._at(folder, "logs, older than the rule", milestone)
+                    yield self._at(folder, "logs, older than the retention rule", milestone)
 
     def workspaces(self) -> Iterator[_Item]:
         """Yield work trees, unless one may hold the only copy of an interrupted attempt's work."""
@@ -176,7 +176,7 @@ class _Rule:
             attempts = [attempt for state in view.states.values() for attempt in state.attempts.values()]
             cut_off = any(attempt.state is AttemptState.STARTED for attempt in attempts)
             if folder.is_dir() and not cut_off and milestone not in self.held:
-                yield self._at(folder, "workspaces, made again when needed", milestone)
+                yield self._at(folder, "workspaces, created again when needed", milestone)
 
     def caches(self) -> Iterator[_Item]:
         """Yield old verdicts and reports, and quarantined objects."""
@@ -188,7 +188,7 @@ class _Rule:
         )
         for folder, what in places:
             old = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_mtime < self._oldest]
-            yield from (self._at(path, f"{what}, older than the rule", "") for path in old)
+            yield from (self._at(path, f"{what}, older than the retention rule", "") for path in old)
 
     def environments(self) -> Iterator[_Item]:
         """Yield environments unused for longer than the rule permits, and incomplete ones."""
@@ -196,9 +196,9 @@ class _Rule:
             return
         for kept in kept_environments(self._project.cache / FOLDER):
             if not kept.whole:
-                yield self._at(kept.folder, "environment that was not made to its end", "")
+                yield self._at(kept.folder, "incomplete environment", "")
             elif kept.used < self._oldest:
-                yield self._at(kept.folder, f"environment of {kept.name}, not used within the rule", "")
+                yield self._at(kept.folder, f"environment of {kept.name}, not used within the retention time", "")
 
     def _at(self, path: Path, why: str, milestone: str) -> _Item:
         return _Item(str(path.relative_to(self._project.root)), why, milestone, path=path)
@@ -243,12 +243,12 @@ def _orders(compiled: Compiled, observer: Observer) -> Iterator[_Item]:
             if item.removable:
                 yield _Item(f"{remote.name}: {item.name}", item.why, far=(remote, item.refs))
     except (ForgeUnavailableError, ForgeRefusedError) as error:
-        sys.stderr.write(f"note: work orders were not looked at: {error}\n")
+        sys.stderr.write(f"note: work orders were not checked: {error}\n")
 
 
 def _discard(refs: Refs, item: _Item) -> str:
     """Remove a candidate; returns why it stays."""
-    moved = "somebody has just moved it"
+    moved = "it was moved at the same time"
     if item.far is not None:
         remote, far = item.far
         try:

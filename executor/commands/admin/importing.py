@@ -29,23 +29,25 @@ class Import(Command):
     """Writes milestones/<id>.toml and a spec for each issue."""
 
     name = "import"
-    doc_purpose = "write milestones from plans of other formats; again: take over only what changed"
+    doc_purpose = "write milestones from plans in other formats; a second import takes over only changes"
     doc_usage = "FILE|FOLDER ... | --milestone TITLE | --formats"
     cmd_options = (
-        _option("format", str, "format of the files (default: found out; --formats lists them)"),
-        _option("formats", bool, "show each format: an example, what becomes of its parts, what is left out"),
-        _option("id", str, "id of the milestone (default: as the plan says)"),
-        _option("agent", str, "agent of its issues, or several with commas between, written to [defaults]"),
+        _option("format", str, "format of the files (default: detected; --formats lists them)"),
+        _option("formats", bool, "show each format: an example, how its parts are imported, what is left out"),
+        _option("id", str, "id of the milestone (default: from the plan)"),
+        _option("agent", str, "agent of its issues, or several separated by commas, written to [defaults]"),
         _option("milestone", str, "read the issues of this milestone from the forge instead of files"),
-        _option("tag", str, "of a file with several plans, the one with this tag or milestone"),
-        _option("split", bool, "make an issue of each smallest task where the format groups them"),
-        _option("encoding", str, "encoding of the files, if they are not UTF-8 and do not say which"),
+        _option("tag", str, "import only the plan with this tag or milestone from a file with several"),
+        _option("split", bool, "create an issue for each smallest task if the format groups tasks"),
+        _option("encoding", str, "encoding of the files (default: detected, or else UTF-8)"),
         _option("dry_run", bool, "show what would change and write nothing"),
-        _option("overwrite", bool, "where you and the plan changed the same, take the plan's word"),
-        _option("moved", bool, "the plan is the one that was imported before, from another place"),
-        _option("trust", bool, "take what weakens the judge: types, files over tests, allow, checks, commands"),
-        _option("skip_unknown_needs", bool, "leave out needs that nothing has"),
-        _option("done_as_landed", str, "take the issues that the plan calls done as landed with this commit"),
+        _option("overwrite", bool, "where you and the plan changed the same value, use the plan's"),
+        _option("moved", bool, "the plan is the same as before, in a new place"),
+        _option(
+            "trust", bool, "also import values that weaken the judge: types, files over tests, allow, checks, commands"
+        ),
+        _option("skip_unknown_needs", bool, "leave out needs for unknown issues"),
+        _option("done_as_landed", str, "count issues that the plan calls done as landed with this commit"),
         JSON_OPTION,
     )
 
@@ -73,7 +75,7 @@ class Import(Command):
             landed = _landed(project, plan, commit) if commit and not dry else []
             results.append({"landed": landed, **report_data(plan, changed, dry=dry)})
             lines += report_lines(plan, changed, dry=dry)
-            lines += [f"taken as landed with {commit[:10]}: {', '.join(landed)}"] if landed else []
+            lines += [f"counted as landed with {commit[:10]}: {', '.join(landed)}"] if landed else []
             if not options["json"]:
                 sys.stdout.write("".join(f"{safe(line)}\n" for line in lines))
         if options["json"]:
@@ -103,7 +105,7 @@ def _usage(options: Options, arguments: list[str]) -> None:
 
     title = str(options["milestone"])
     if title and (arguments or options["format"] not in {"", "github"}):
-        raise UsageError("--milestone reads from the forge; name no files and no other format with it")
+        raise UsageError("--milestone reads from the forge; omit files and --format")
     if options["id"] and not PLAIN_ID.fullmatch(options["id"]):
         raise UsageError(f'--id: expected letters, digits, dots, dashes and underscores, found "{options["id"]}"')
     if not title and not arguments:
@@ -141,7 +143,7 @@ def _plans(project: Project, options: Options, arguments: list[str]) -> tuple[li
 
     if project.milestones.exists() and not project.milestones.is_dir():
         raise UsageError(
-            f"{project.milestones.name} is a file; remove it, milestones are declared in a folder of that name"
+            f"{project.milestones.name} is a file; remove it: milestones are declared in a folder of that name"
         )
     disk = Disk(project, encoding=options["encoding"], part=options["tag"], split=options["split"])
     title = str(options["milestone"])

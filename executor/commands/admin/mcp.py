@@ -34,18 +34,18 @@ _TIMEOUT_S = 300.0  # seconds; a choice: no query of this server takes minutes
 _MOST = 60_000
 """Characters of a text that are returned; clients cut or refuse longer results."""
 
-Milestone = Annotated[str, Field(description="id of a milestone; empty: the one that is meant, or all")]
+Milestone = Annotated[str, Field(description="id of a milestone; empty: the only one, or all")]
 Issue = Annotated[str, Field(description="MILESTONE/ISSUE; empty: the one that is meant")]
 Named = Annotated[str, Field(description="MILESTONE/ISSUE")]
 Format = Annotated[str, Field(description="md, json, junit, sarif or html")]
-Every = Annotated[bool, Field(description="also issues that have landed")]
+Every = Annotated[bool, Field(description="include landed issues")]
 Attempt = Annotated[int, Field(description="number of the attempt; 0: the last one", ge=0)]
 Title = Annotated[str, Field(description="one line")]
 Body = Annotated[str, Field(description="the specification, in Markdown; empty: the title")]
-Accept = Annotated[list[str], Field(description="shell commands that have to succeed when the issue is done")]
+Accept = Annotated[list[str], Field(description="shell commands that have to succeed on the result")]
 Needs = Annotated[list[str], Field(description="issues that have to land first")]
-Agent = Annotated[str, Field(description="profile that works on it; empty: by the routes")]
-Kind = Annotated[str, Field(description="type of the issue, which rules/routes.toml routes")]
+Agent = Annotated[str, Field(description="agent profile; empty: from the routes")]
+Kind = Annotated[str, Field(description="type of the issue; rules/routes.toml maps it to agent and checks")]
 Own = Annotated[str, Field(description="id of the issue; empty: the next one")]
 
 
@@ -137,7 +137,7 @@ def report(milestone: Milestone = "", form: Format = "md") -> Answer:
 
 
 def new(
-    milestone: Annotated[str, Field(description="id of a milestone; one that does not exist is begun")],
+    milestone: Annotated[str, Field(description="id of a milestone; created if it does not exist")],
     title: Title,
     body: Body = "",
     accept: Accept = [],  # noqa: B006  (the schema's default; never changed)
@@ -152,13 +152,13 @@ def new(
     return _command("new", *words, *(f"--accept={command}" for command in accept), names=[milestone, title])
 
 
-def retry(issue: Named, reason: Annotated[str, Field(description="why; kept with the decision")] = "") -> Answer:
+def retry(issue: Named, reason: Annotated[str, Field(description="reason, stored with the decision")] = "") -> Answer:
     """Clear a failed, skipped or reverted issue, so that the next run tries it again."""
     return _command("retry", *([f"--reason={reason}"] if reason else []), names=[issue])
 
 
 def answer(issue: Named, text: Annotated[str, Field(description="the answer")]) -> Answer:
-    """Answer the question that an agent has asked about an issue; the next attempt is given the answer."""
+    """Answer an agent's question about an issue; the next attempt gets the answer."""
     return _command("answer", names=[issue, text])
 
 

@@ -51,7 +51,7 @@ _SINCE = {
     "long": "since",
     "type": str,
     "default": "",
-    "help": "from when on, for example 2030-01-31T18:00 (default: the last nightly run, else a day ago)",
+    "help": "start time, for example 2030-01-31T18:00 (default: the last nightly run, or else a day ago)",
 }
 
 
@@ -60,7 +60,7 @@ class DigestCommand(Command):
 
     name = "digest"
     output = Output.VIEW
-    doc_purpose = "show what landed, waits, failed and was spent since the last night"
+    doc_purpose = "summarize landings, waiting and failed issues, and cost since the last nightly run"
     doc_usage = ""
     cmd_options = (_SINCE, JSON_OPTION)
 
@@ -101,7 +101,7 @@ _AT = {
     "long": "at",
     "type": str,
     "default": "",
-    "help": "when the entry is due; a late run keeps the deadline of its night",
+    "help": "time at which the entry is due; a late run keeps the deadline of its night",
 }
 _CATCH_UP = {
     "name": "catch-up",
@@ -122,7 +122,7 @@ class Nightly(Command):
     """Runs milestones with unlanded issues."""
 
     name = "nightly"
-    doc_purpose = "run milestones as the nightly entry does: quietly, with log, deadline and digest"
+    doc_purpose = "run milestones like the nightly entry: quietly, with log, deadline and digest"
     doc_usage = "[MILESTONE ...]"
     cmd_options = (_AT, UNTIL, _CATCH_UP, ENV_FILE)
 
@@ -139,7 +139,7 @@ class Nightly(Command):
         names = tuple(name.removeprefix("milestone:") for name in arguments)
         lock = _lock(nights)
         if lock is None:
-            nights.note(f"{stamp()} another nightly run came and left: this one is still at work")
+            nights.note(f"{stamp()} another nightly run started and exited: this one is still active")
             return _BUSY
         try:
             if options["at"] and nights.schedule() is None:  # an entry of the crontab that has no record here
@@ -186,7 +186,7 @@ def _milestones(
 
     chosen = names or _incomplete(project)
     if not chosen:
-        sys.stdout.write("everything has landed; nothing to do\n")
+        sys.stdout.write("all issues have landed; nothing to do\n")
     for name in chosen:
         sys.stdout.write(f"== milestone {safe(name)}, {stamp()}\n")
         words = ["run", f"milestone:{name}"]

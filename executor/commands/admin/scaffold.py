@@ -39,7 +39,7 @@ _DODO = '''"""Hands the milestones of this repository to doit: `doit list`, `doi
 
 from executor.tasks import DOIT_CONFIG, task_milestones  # noqa: F401  (doit finds both by name)
 '''
-_EXAMPLE = '''# A milestone and its issues. `doit plan first` shows what a run would do, `doit milestone:first` does it.
+_EXAMPLE = '''# A milestone and its issues. `doit plan first` shows what a run would do, `doit milestone:first` runs it.
 [milestone]
 id = "first"
 title = "First milestone"
@@ -74,7 +74,7 @@ class Init(Command):
     """Writes dodo.py, the commands in doit's configuration, a first milestone and the line for `.gitignore`."""
 
     name = "init"
-    doc_purpose = "set up this repository for milestones; existing files stay unchanged"
+    doc_purpose = "set up this repository for milestones; existing files are not changed"
     doc_usage = ""
 
     def run(self, _options: Options, arguments: list[str]) -> int:
@@ -89,7 +89,7 @@ class Init(Command):
         done = [*_configuration(root), *_dodo(project), *_milestone(project), *_ignored(root), *_schemas(root)]
         program = "doit" if shutil.which("doit") else "make-for-milestones"
         if not done:
-            sys.stdout.write(f"everything is set up already; `{program} list` shows what is pending\n")
+            sys.stdout.write(f"already set up; `{program} list` shows what is pending\n")
             return 0
         sys.stdout.write("".join(f"{line}\n" for line in done))
         first = next(iter(sorted(path.stem for path in project.milestones.glob("*.toml"))), "ID")
@@ -103,7 +103,7 @@ def _dodo(project: Project) -> list[str]:
         path.write_text(_DODO, encoding="utf-8")
         return ["wrote dodo.py"]
     if "executor.tasks" not in path.read_text(encoding="utf-8", errors="replace"):
-        return ["dodo.py is yours; add to it: from executor.tasks import DOIT_CONFIG, task_milestones"]
+        return ["dodo.py already exists; add to it: from executor.tasks import DOIT_CONFIG, task_milestones"]
     return []
 
 
@@ -224,7 +224,7 @@ def _test_command(root: Path) -> str:
 
 
 def _python_tests(root: Path) -> str:
-    """Return pytest, with a single test.py, which it does not find by itself, or Django's runner."""
+    """Return pytest, with a single test.py, which it does not collect otherwise, or Django's runner."""
     if (root / "manage.py").is_file():
         return "python manage.py test"
     found = any([*root.glob("test_*.py"), *root.glob("*_test.py")]) or any(
@@ -236,7 +236,7 @@ def _python_tests(root: Path) -> str:
 
 def _schemas(root: Path) -> list[str]:
     written = write_schemas(root)
-    return [f"wrote {FOLDER}/, with which editors complete and check milestones and rules"] if written else []
+    return [f"wrote {FOLDER}/, which lets editors complete and check milestones and rules"] if written else []
 
 
 def _ignored(root: Path) -> list[str]:
@@ -304,10 +304,10 @@ class New(Command):
     doc_usage = 'MILESTONE "TITLE"'
     cmd_options = (
         _option("id", str, "id of the issue (default: the next one)"),
-        _option("needs", str, "issues that have to land first, with commas between"),
-        _option("type", str, "type of the issue, which rules/routes.toml routes"),
-        _option("agent", str, "who works on it"),
-        _option("accept", list, "a command that proves it; can be given several times"),
+        _option("needs", str, "issues that have to land first, separated by commas"),
+        _option("type", str, "type of the issue; rules/routes.toml maps it to agent and checks"),
+        _option("agent", str, "agent profile or profiles"),
+        _option("accept", list, "a command that proves it; may be repeated"),
         _option("body", str, "text of the spec (default: the title)"),
         _option("edit", bool, "open the spec in $VISUAL or $EDITOR"),
     )

@@ -37,7 +37,7 @@ class Explain(Command):
 
     name = "explain"
     output = Output.VIEW
-    doc_purpose = "say what is decided about an issue and which input caused it"
+    doc_purpose = "show the decision about an issue and the input that caused it"
     doc_usage = "[MILESTONE/ISSUE]"
     cmd_options = (JSON_OPTION,)
 
@@ -93,7 +93,7 @@ def _not_reused(observer: Observer, ref: str) -> list[str]:
             now = {"sandbox": "yes" if boxed and item.sandboxed else "no"}
             now |= conditions_of(project.repository, item.argv, env)
             why = verdicts.why_not_again(tree, item.key, now)
-            lines += [f"the verdict of {item.name} is not used again: {line}" for line in why]
+            lines += [f"the verdict of {item.name} is not reused: {line}" for line in why]
     return lines
 
 
@@ -184,11 +184,11 @@ def _changed_checks(observer: Observer, ref: str, key: str) -> list[str]:
         return differences(old, described(observer.proofs(ref)))
     landing = observer.views[node.milestone].landings[node.issue.id]
     lines = _changed_rules(observer, landing.commit)
-    lost = "the checks that proved it are no longer kept in .cache/"
+    lost = "the checks that proved it are no longer in .cache/"
     return (
         [f"{lost}; since it landed, rules/ changed as follows", *lines]
         if lines
-        else [f"{lost}; rules/ are as they were, so a tool's version or the declaration is another"]
+        else [f"{lost}; rules/ are unchanged, so a tool's version or the declaration has changed"]
     )
 
 
@@ -217,7 +217,7 @@ def _changed_spec(observer: Observer, ref: str) -> list[str]:
     new: Mapping[str, object] = observer.spec(ref)
     old: Mapping[str, object] | None = _old_spec(observer, ref, landing.trailers.spec_key)
     if old is None:
-        return [f"the text behind {landing.trailers.spec_key} is neither in .cache/ nor in the history of its file"]
+        return [f"the text of spec {landing.trailers.spec_key} is neither in .cache/ nor in the history of its file"]
     lines: list[str] = []
     for field in new:
         if old.get(field) != new[field]:
@@ -283,10 +283,10 @@ def _value(
 
 def _text(ref: str, decision: Decision, difference: list[str], attempts: list[Attempt]) -> str:
     if decision.status is Status.LANDED:
-        since = "its spec changed since, but not the work" if difference else "nothing it rests on has changed since"
+        since = "its spec has changed since, but not the required work" if difference else "no input has changed since"
         lines = [f"{ref} has {decision.reason}, revision {decision.revision}; {since}"]
     else:
-        goes_on = "leaves it alone" if decision.act is Act.REST else f"goes on with: {decision.act}"
+        goes_on = "leaves it alone" if decision.act is Act.REST else f"continues with: {decision.act}"
         lines = [f"{ref} is {decision.status}: {decision.reason}", f"the next run {goes_on}"]
     if decision.hint:
         lines.append(f"next: {decision.hint}")

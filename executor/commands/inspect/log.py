@@ -53,7 +53,7 @@ _BRIEF = {
     "long": "brief",
     "type": bool,
     "default": False,
-    "help": "print the brief that the agent was given",
+    "help": "print the agent's brief",
 }
 _EVENTS = {
     "name": "events",
@@ -61,7 +61,7 @@ _EVENTS = {
     "long": "events",
     "type": bool,
     "default": False,
-    "help": "print the journal as events, one JSON object a line, of what is named (default: all)",
+    "help": "print events as JSON lines, of the given milestones or issues (default: all)",
 }
 _FOLLOW = {
     "name": "follow",
@@ -69,7 +69,7 @@ _FOLLOW = {
     "long": "follow",
     "type": bool,
     "default": False,
-    "help": "with --events: go on with what comes, until interrupted",
+    "help": "with --events: also print new events, until interrupted",
 }
 _RAW = {
     "name": "raw",
@@ -77,7 +77,7 @@ _RAW = {
     "long": "raw",
     "type": bool,
     "default": False,
-    "help": "print what agent and checks printed, as it is",
+    "help": "print the unchanged output of agent and checks",
 }
 _SHOWN = 200_000  # bytes at the end of a log; a choice: what a terminal can scroll
 
@@ -87,7 +87,7 @@ class Log(Command):
 
     name = "log"
     output = Output.VIEW
-    doc_purpose = "show the attempts at an issue and what the last one did; --events: everything that happened"
+    doc_purpose = "show the attempts at an issue and the work of the last one (--events: all events)"
     doc_usage = "[MILESTONE/ISSUE] | --events [MILESTONE | MILESTONE/ISSUE ...]"
     cmd_options = (JSON_OPTION, _ATTEMPT, _BRIEF, _RAW, _EVENTS, _FOLLOW)
 
@@ -142,7 +142,7 @@ def meant_issue(compiled: Compiled, command: str) -> str:
     ]
     if not found:
         example = next(iter(compiled.plan.order), "m4/4.1")
-        raise UsageError(f"nothing has happened yet; name one issue, for example `doit {command} {example}`")
+        raise UsageError(f"no issue has events yet; name one issue, for example `doit {command} {example}`")
     return max(found)[1]
 
 
@@ -217,7 +217,7 @@ def _attempt(observer: Observer, ref: str, shown: Attempt, folder: Path) -> list
         return attempt_lines(shown, sessions, files, checks)
     lines = attempt_lines(shown, sessions, files, checks)
     if shown.detail and (shown.kind == "checks" or not any(item.tail or item.output.text for item in sessions)):
-        title = "check that failed, asked of the same tree before" if shown.kind == "checks" else "output"
+        title = "check that failed, reused from the same tree" if shown.kind == "checks" else "output"
         lines += [f"  {title}:", *(f"    {line}" for line in shown.detail.splitlines())]
     return lines
 
@@ -263,7 +263,7 @@ def _raw(folder: Path) -> str:
     parts += (
         f"--- {path.stem} of step {path.parent.name}\n{_shown(path).rstrip()}" for path in _of_steps(folder, "*.log")
     )
-    return "\n".join(parts or ["its output is no longer in .cache/"]) + "\n"
+    return "\n".join(parts or ["the output is no longer in .cache/"]) + "\n"
 
 
 def _of_base(folder: Path, red: Red) -> str:
@@ -271,7 +271,7 @@ def _of_base(folder: Path, red: Red) -> str:
     paths = [folder / f"{slug_of(red.check)}.log", folder / f"sabotaged-{slug_of(red.check)}.log"]
     path = paths[red.word == "blind"]
     if path.is_file():
-        where = "a copy of the base that was broken" if red.word == "blind" else "the base"
+        where = "a broken copy of the base" if red.word == "blind" else "the base"
         return f"--- {safe(red.check)} on {where}\n{_shown(path)}"
     lines = "".join(f"{safe(line)}\n" for line in red.detail.splitlines())
     return f"--- {red.check} on the base, its last lines\n{lines}" if lines else ""
@@ -304,7 +304,7 @@ def _shown(path: Path) -> str:
     return "".join(f"{safe(line.expandtabs())}\n" for line in text.splitlines())
 
 
-_EVERY = 0.3  # seconds between two looks at a growing log; below what a person notices
+_EVERY = 0.3  # seconds between two refreshes at a growing log; below what a person notices
 
 
 def stream(project: Project, wanted: Sequence[str], *, follow: bool) -> None:

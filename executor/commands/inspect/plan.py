@@ -49,7 +49,7 @@ class Plan(Command):
 
     name = "plan"
     output = Output.VIEW
-    doc_purpose = "show what running a milestone would do, in which order and why; touches nothing"
+    doc_purpose = "show what a run of a milestone would do, in which order and why; changes nothing"
     doc_usage = "[MILESTONE]"
     cmd_options = (JSON_OPTION,)
 
@@ -150,11 +150,11 @@ def _overlaps_text(issues: list[PlanIssue]) -> str:
     pairs = [(met["cost"], item["ref"], met) for item in issues for met in item["overlaps"]]
     pairs.sort(key=lambda pair: -pair[0])
     lines = [
-        f"may meet: {safe(ref)} and {safe(met['ref'])} in {safe(', '.join(met['files'][:5]))} "
+        f"may overlap: {safe(ref)} and {safe(met['ref'])} in {safe(', '.join(met['files'][:5]))} "
         f"({'declared' if met['declared'] else 'learned'})\n"
         for _, ref, met in pairs[:_SHOWN]
     ]
-    return "".join(lines) + (f"may meet: {len(pairs) - _SHOWN} more pairs\n" if len(pairs) > _SHOWN else "")
+    return "".join(lines) + (f"may overlap: {len(pairs) - _SHOWN} more pairs\n" if len(pairs) > _SHOWN else "")
 
 
 def _vacuous(observer: Observer, ref: str, verdicts: Verdicts, tree: str) -> list[str]:
@@ -221,7 +221,7 @@ def _text(value: PlanReport) -> str:
     ]
     expected, limits = value["expected"], value["limits"]
     usd = ", ".join(f"{money(cap)} for {_A[scope]}" for scope, cap in limits["usd"].items())
-    bounds = f"at most {limits['attempts']} attempts at an issue, {ago(limits['timeout_s'])} for a call of an agent"
+    bounds = f"at most {limits['attempts']} attempts per issue, {ago(limits['timeout_s'])} per call of an agent"
     bounds += f", {usd}" if usd else "; no cap on money (--budget, or rules/limits.toml)"
     if expected is not None:
         guess = " (a guess)" if expected["guess"] else ""
@@ -234,12 +234,12 @@ def _text(value: PlanReport) -> str:
         f"critical path: {path}\n{bounds}\n\n{table(rows)}\n"
         + unproved_note([item["ref"] for item in value["issues"] if item["unproved"] and item["status"] != "landed"])
         + "".join(
-            f'vacuous: {safe(item["ref"])}: "{safe(name)}" passes before anything was done; it proves nothing\n'
+            f'vacuous: {safe(item["ref"])}: "{safe(name)}" passes before any work; it proves nothing\n'
             for item in value["issues"]
             for name in item["vacuous"]
         )
         + _overlaps_text(value["issues"])
         + "".join(f"selected tests: {held}\n" for held in [value["select_tests"]] if held)
         + "".join(f"note: {safe(value['note'])}\n" for _ in range(bool(value["note"])))
-        + "".join(f"to be settled first: {safe(item)}\n" for item in value["obstacles"])
+        + "".join(f"resolve first: {safe(item)}\n" for item in value["obstacles"])
     )

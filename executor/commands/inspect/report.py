@@ -42,7 +42,7 @@ _OUTPUT = {
     "long": "output",
     "type": str,
     "default": "",
-    "help": "file to write it to, instead of standard output",
+    "help": "file to write, instead of standard output",
 }
 _OPEN = {
     "name": "open",
@@ -50,7 +50,7 @@ _OPEN = {
     "long": "open",
     "type": bool,
     "default": False,
-    "help": "write the page and open it in a browser (the variable BROWSER names another)",
+    "help": "write the page and open it in a browser (the variable BROWSER overrides the default one)",
 }
 
 
@@ -73,7 +73,7 @@ class Report(Command):
         name = meant_milestone(compiled, arguments, "report")
         row = index_of(project).milestone(name)
         if row is None:
-            raise UsageError(f"{name} is a draft that lacks something; `doit status {name}` says what")
+            raise UsageError(f"{name} is an incomplete draft; `doit status {name}` shows what is missing")
         text = _MAKERS[kind](report_of(observe(compiled, Refs(project.repository)), name, row, row["percent"]))
         output = options["output"]
         if options["open"] and not output:
@@ -96,7 +96,7 @@ def _open(path: Path) -> None:
         shown = webbrowser.open(path.resolve().as_uri())
     except webbrowser.Error:
         shown = False
-    sys.stdout.write(f"{path}\n" if shown else f"{path}: found no browser to open it with; set BROWSER\n")
+    sys.stdout.write(f"{path}\n" if shown else f"{path}: no browser found; set BROWSER\n")
 
 
 def _write(path: Path, text: str) -> None:
@@ -124,7 +124,7 @@ class Export(Command):
 
     name = "export"
     output = Output.VIEW
-    doc_purpose = "write a milestone and its status for others (markdown between marks of a file, json, github, csv)"
+    doc_purpose = "export a milestone and its status (markdown between marks in a file, json, github, csv)"
     doc_usage = "MILESTONE"
     cmd_options = (
         {
@@ -141,7 +141,7 @@ class Export(Command):
             "long": "output",
             "type": str,
             "default": "",
-            "help": "file to write; of a Markdown file only the section between the milestone's marks",
+            "help": "file to write; in a Markdown file, only the section between the milestone's marks",
         },
     )
 
@@ -152,7 +152,7 @@ class Export(Command):
             raise UsageError(f'unknown format "{form}"{Known(FORMATS).advice(form, "formats")}')
         output = Path(options["output"]) if options["output"] else None
         if output is not None and (output.is_dir() or not output.resolve().parent.is_dir()):
-            what = "is a folder" if output.is_dir() else "is in a folder that does not exist"
+            what = "is a folder" if output.is_dir() else "is in a missing folder"
             raise UsageError(f"--output {options['output']} {what}; name a file")
         project = open_project()
         compiled = compile_project(project)

@@ -35,7 +35,7 @@ _REFRESH = {
     "long": "refresh",
     "type": bool,
     "default": False,
-    "help": "ask the remote and the forge first what others did there",
+    "help": "first read changes from the remote and the forge",
 }
 
 
@@ -184,7 +184,7 @@ _ALL = {
     "long": "all",
     "type": bool,
     "default": False,
-    "help": "every run, not only the latest 20",
+    "help": "show all runs, not only the latest 20",
 }
 _SHOWN = 20  # runs; about a screen, `--all` shows the rest
 
@@ -197,7 +197,7 @@ class Sessions(Command):
 
     name = "sessions"
     output = Output.VIEW
-    doc_purpose = "show runs: when, who, how they ended, where they stopped"
+    doc_purpose = "list runs: when, who, how they ended, where they stopped"
     doc_usage = "[MILESTONE ...]"
     cmd_options = (_ALL, JSON_OPTION)
 
@@ -261,9 +261,9 @@ def _left(name: str, record: RunRecord) -> str:
     """Return its issues in progress, and the next ones."""
     flying = ", ".join(str(IssueRef(name, issue)) for issue in record.in_flight)
     following = ", ".join(record.following[:3]) + (" ..." if len(record.following) > 3 else "")  # noqa: PLR2004
-    parts = [f"at work on {flying}" if flying else "", f"next {following}" if following else ""]
+    parts = [f"working on {flying}" if flying else "", f"next {following}" if following else ""]
     return "; ".join(part for part in parts if part)
 
 
 def _last_run_text(name: str, record: RunRecord) -> str:
-    return f"the last one did not come to its end; doit milestone:{name} resumes it\n" if record.cut_off else ""
+    return f"the last one did not finish; doit milestone:{name} resumes it\n" if record.cut_off else ""

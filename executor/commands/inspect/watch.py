@@ -48,7 +48,7 @@ _INTERVAL = {
     "long": "interval",
     "type": float,
     "default": 1.0,
-    "help": "seconds between two looks",
+    "help": "seconds between two refreshes",
 }
 
 
@@ -57,12 +57,12 @@ class Watch(Command):
 
     name = "watch"
     output = Output.VIEW
-    doc_purpose = "watch milestones being run, from another terminal"
+    doc_purpose = "follow running milestones from another terminal"
     doc_usage = "[MILESTONE ...]"
     cmd_options = (
         _flag("plain", "plain text, one block for each change"),
         _flag("once", "show it once"),
-        _flag("follow", "stay when no run is under way, until interrupted"),
+        _flag("follow", "keep watching when no run is active, until interrupted"),
         _INTERVAL,
         JSON_OPTION,
     )
@@ -73,7 +73,7 @@ class Watch(Command):
             raise UsageError("--interval: expected a number of seconds above 0")
         looker = Looker(open_project(), [name.removeprefix("milestone:") for name in arguments])
         if not looker.names:
-            raise UsageError("milestones/ declares nothing to watch; `doit init` shows how to begin")
+            raise UsageError("milestones/ declares no milestone to watch; `doit init` shows how to start")
         plain = options["plain"] or not on_a_terminal(sys.stdout)
         if options["json"]:
             from executor.commands.plain import snapshot_value
@@ -127,7 +127,7 @@ class _Blocks:
                 sys.stdout.write(text)
         if problem != self._problem:
             self._problem = problem
-            sys.stdout.write(f"{safe(problem)}\n" if problem else "the declarations are in order again\n")
+            sys.stdout.write(f"{safe(problem)}\n" if problem else "the declarations are valid again\n")
         sys.stdout.flush()
 
     def rest(self, snapshots: Sequence[Snapshot]) -> None:

@@ -121,7 +121,7 @@ class ChangeRules:
         everything = self._all_hits(attempt, change, self._session.store.tree_of(attempt.commit))
         before = {file.path: (file.old_id, file.new_id) for file in change.files}
         moved = [file.path for file in landing.files if before.get(file.path) != (file.old_id, file.new_id)]
-        lines = tuple(f"{path}: changed by others since it was approved of" for path in moved)
+        lines = tuple(f"{path}: changed by others since the approval" for path in moved)
         hits = [Hit(hit.rule, hit.level, hit.reason, hit.needs, (*lines, *hit.lines)) for hit in everything]
         return self.uncleared(hits, now), now
 
@@ -284,9 +284,7 @@ class Reviews:
             if grave
             else ""
         )
-        hit = Hit(
-            FINDINGS, "hard", problem or count, "repair what was found and retry, or approve of it as it is", lines
-        )
+        hit = Hit(FINDINGS, "hard", problem or count, "fix the findings and retry, or approve the change", lines)
         return Objection((hit,), bound)
 
     def _findings(

@@ -142,7 +142,7 @@ class Merger:
         for rule in rules:
             made = self._regenerate(tree, rule, candidate, merged.conflicts)
             if made.problem:
-                return Clash(tip, merged.conflicts, why=f"`{_shown(rule)}` did not settle it: {made.problem}")
+                return Clash(tip, merged.conflicts, why=f"`{_shown(rule)}` did not resolve it: {made.problem}")
             tree = made.tree
         return tree
 
@@ -357,7 +357,7 @@ class Lander:
                     return False
                 if not Branch(self._run).advance(landing.commit, f"land {self._issue.ref}"):
                     raise ExecutorError(
-                        f"{self._run.view.branch} cannot be moved from {tip[:10]} although it exists; see doit doctor"
+                        f"{self._run.view.branch} exists, but cannot be moved from {tip[:10]}; see doit doctor"
                     )
             landing = Landing(landing.commit, landing.tree, self._run.view.count, landing.time, landing.trailers)
             self._run.take(landing)

@@ -74,7 +74,7 @@ class Collisions:
         return Counter(ref for pair in list(self.found) if not pair & landed for ref in pair)
 
     def beside(self, ref: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """Return the issues at work that an issue conflicts with, and the files."""
+        """Return the running issues that an issue conflicts with, and the files."""
         pairs = [(other, paths) for pair, paths in list(self.found.items()) if ref in pair for other in pair - {ref}]
         return tuple(sorted((other, paths) for other, paths in pairs if other in self.run.session.working))
 
@@ -192,7 +192,7 @@ class MergeQueue:
         return self.selection.test(lander.candidate, built.tree, self._run.store.tree_of(tip))
 
     def probe(self) -> None:
-        """Look whether the changes of agents at work conflict with one another or with what waits here."""
+        """Check whether the changes of running agents conflict with one another or with waiting results."""
         with self._changed:
             waiting = [lander.candidate for lander in self._landers.values()]
         self.collisions.probe(waiting)

@@ -89,7 +89,7 @@ class Branch:
             return
         self._run.refresh_tip()
         if view.ahead and view.branch_at != view.ahead:
-            self.advance(view.ahead, f"milestone {self._run.name}: what landed beyond the branch")
+            self.advance(view.ahead, f"milestone {self._run.name}: landings beyond the branch")
 
     def look_again(self) -> str:
         """Return the current tip; new commits on the branch are merged with the landings ahead of it.
@@ -103,9 +103,9 @@ class Branch:
         at, ahead = tips.get(view.branch), tips.get(name, "")
         if at is None:
             short = view.branch.removeprefix("refs/heads/")
-            why = f'branch "{short}" was deleted or renamed during the run; nothing more is begun or landed on it'
+            why = f'branch "{short}" was deleted or renamed during the run; nothing more starts or lands on it'
             self._run.session.paused.setdefault(self._run.name, why)
-            raise PersonNeededError(f"{why}: `git branch {short} {view.tip[:10]}` brings it back")
+            raise PersonNeededError(f"{why}: `git branch {short} {view.tip[:10]}` restores it")
         same = (at, ahead) == (view.branch_at, view.ahead)
         view.branch_at, view.ahead = at, ahead
         if not ahead:
@@ -155,14 +155,14 @@ class Branch:
         merged = session.store.merge(ahead, at)
         if merged.conflicts:
             names = ", ".join(merged.conflicts[:3])
-            why = f'branch "{short}" and what landed beyond it conflict in {names}'
+            why = f'branch "{short}" and the landings beyond it conflict in {names}'
             self._run.session.paused.setdefault(self._run.name, why)
             raise PersonNeededError(f"{why}: `git merge {AHEAD}/{self._run.name}` on it, then run again")
         text = f"Merge branch '{short}'\n\nIt got other commits while work landed ahead of it.\n"
         when = max(map(session.refs.time_of, (ahead, at)))
         made = session.store.signed(session.store.commit(merged.tree, [ahead, at], text, session.identity, when))
         if not session.refs.move([Move(f"{AHEAD}/{self._run.name}", ahead, made)], "merge the branch"):
-            raise PersonNeededError(f"{AHEAD}/{self._run.name} was moved by somebody else; run again")
+            raise PersonNeededError(f"{AHEAD}/{self._run.name} was moved by another process; run again")
         view.ahead = made
         return made
 
@@ -175,9 +175,9 @@ class Branch:
             why = self._run.session.checkouts.in_the_way(checkout, view.branch_at, new)
             if why:
                 found.append(
-                    f"{checkout.top} has {short} checked out and cannot follow ({why}): what lands is kept beyond it, "
-                    f"in {AHEAD}/{self._run.name}; commit or put aside what is there, then "
-                    f"`doit milestone:{self._run.name}` brings it in"
+                    f"{checkout.top} has {short} checked out and cannot follow ({why}): landings are kept beyond it, "
+                    f"in {AHEAD}/{self._run.name}; commit or stash its changes, then "
+                    f"`doit milestone:{self._run.name}` moves the branch"
                 )
         return found
 

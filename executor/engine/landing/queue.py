@@ -315,7 +315,7 @@ def _lot(waiting: list[str], size: int, accepted: tuple[str, ...], queue: Queue)
 
 
 def _was_flaky(probe: Probe, verdict: Verdict, verdicts: Mapping[Probe, Verdict]) -> bool:
-    """Whether the failed checks passed when they were run again on the same tree."""
+    """Whether the failed checks passed in a second run on the same tree."""
     again = verdicts.get(replace(probe, only=verdict.failed, again=True))
     return again is not None and again.ok
 

@@ -62,7 +62,7 @@ def find_token(rules: Forge) -> str:
             if line_host == host:
                 return token
     raise ForgeRefusedError(
-        f'there is no token for {host}: set {names[0]}{login}; kind = "local" in rules/forge.toml needs none'
+        f'no token for {host}: set {names[0]}{login}; kind = "local" in rules/forge.toml needs no token'
     )
 
 
@@ -221,8 +221,8 @@ class Budget:
             wait = max(known.closed_until - now, next_write(known, now, self._most) if writes else 0.0)
             if wait > _PATIENCE:
                 raise ForgeUnavailableError(
-                    f"the limit of requests to {self._host} is reached until {_clock(now + wait)}; nothing is lost and "
-                    "no attempt was spent, run again then"
+                    f"the rate limit of {self._host} is reached until {_clock(now + wait)}; nothing is lost and "
+                    "no attempt was used up; run again then"
                 )
             if writes:
                 recent = (at for at in known.writes if now - at < _MINUTE)

@@ -217,7 +217,7 @@ class ForgejoForge:
             if answer is not None:
                 return answer
             self._api.wait(tries)
-        raise ForgeUnavailableError(f"pull request #{pull.number}: the forge did not say what came of its merge")
+        raise ForgeUnavailableError(f"pull request #{pull.number}: the forge did not report the result of its merge")
 
     def withdraw(self, pull: PullRequest) -> PullRequest:
         """Cancel auto-merge; without one, the forge reports that there is none."""
@@ -229,7 +229,7 @@ class ForgejoForge:
             if answer.ok or answer.status in _NO_ACCESS:
                 return self._get(pull.number)
             self._api.wait(tries)
-        raise ForgeUnavailableError(f"pull request #{pull.number}: the forge did not take its auto-merge back")
+        raise ForgeUnavailableError(f"pull request #{pull.number}: the forge did not cancel its auto-merge")
 
     def report(self, check: CheckState) -> CheckReport:
         """Return an empty report: a status has only a description and an address, which the check has already."""

@@ -92,7 +92,7 @@ def _check_of_status(item: Status) -> CheckState:
 def _check_of_run(item: CheckRun) -> CheckState:
     outcome = item.conclusion
     if outcome == "action_required":
-        word, detail = "pending", "a person has to let its workflow run"
+        word, detail = "pending", "a person has to approve its workflow run"
     elif item.status in _UNDONE or not outcome:
         word, detail = "pending", ""
     else:
@@ -158,7 +158,7 @@ class Merging:
             if answer is not None:
                 return answer
             self._api.wait(tries)
-        raise ForgeUnavailableError(f"pull request #{pull.number}: the forge did not say what came of its merge")
+        raise ForgeUnavailableError(f"pull request #{pull.number}: the forge did not report the result of its merge")
 
     def withdraw(self, pull: PullRequest) -> PullRequest:
         """Cancel auto-merge, or remove it from the merge queue; returns the current pull request."""
@@ -175,7 +175,7 @@ class Merging:
                 return now
             if not answer.ok:
                 self._api.wait(tries)
-        raise ForgeUnavailableError(f"pull request #{pull.number}: the forge did not take its auto-merge back")
+        raise ForgeUnavailableError(f"pull request #{pull.number}: the forge did not cancel its auto-merge")
 
     def _merge_now(self, pull: PullRequest, sha: str, title: str, message: str, method: str) -> MergeAnswer | None:
         """Merge now; `_LEAVE` if only GitHub can do that, None if the outcome is unknown."""
@@ -196,13 +196,13 @@ class Merging:
     def _leave_to_forge(
         self, pull: PullRequest, sha: str, title: str, message: str, method: str, waiting: str
     ) -> MergeAnswer | None:
-        """Have GitHub merge it once its checks are green; None if it could be merged at once after all."""
+        """Enable GitHub's auto-merge; None if the pull request can be merged immediately."""
         if pull.waiting:
             return MergeAnswer("scheduled", f"waits for {waiting}")
         required, queue = self._required(pull.base)
         if not queue and not (self._auto_merge and required):
             no_check = (
-                f"auto-merge is not enabled, because {pull.base} has no required check and it would merge at once"
+                f"auto-merge is not enabled, because {pull.base} has no required check, so it would merge immediately"
             )
             return MergeAnswer("pending", f"waits for {waiting}" + (f"; {no_check}" if self._auto_merge else ""))
         variables = {"id": pull.node, "sha": sha}

@@ -212,7 +212,7 @@ class GitLabForge:
             if answer is not None:
                 return answer
             self._api.wait(tries)
-        raise ForgeUnavailableError(f"merge request !{pull.number}: GitLab did not say what came of its merge")
+        raise ForgeUnavailableError(f"merge request !{pull.number}: GitLab did not report the result of its merge")
 
     def withdraw(self, pull: PullRequest) -> PullRequest:
         """Cancel auto-merge; returns the current merge request."""
@@ -223,7 +223,7 @@ class GitLabForge:
             path = f"{self._at}/merge_requests/{pull.number}/cancel_merge_when_pipeline_succeeds"
             if not self._api.write("POST", path).ok:
                 self._api.wait(tries)
-        raise ForgeUnavailableError(f"merge request !{pull.number}: GitLab did not take its auto-merge back")
+        raise ForgeUnavailableError(f"merge request !{pull.number}: GitLab did not cancel its auto-merge")
 
     def report(self, check: CheckState) -> CheckReport:
         """Return the end of a job's log; an external status has none."""

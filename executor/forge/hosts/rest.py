@@ -56,7 +56,7 @@ def parsed(value: Any, kind: type[T], asked: str, *, forge: str = "the forge", i
     except UnreadableError as error:
         raise ForgeUnavailableError(
             f"{forge}'s answer to {asked} cannot be read: {error}; "
-            "is base_url in rules/forge.toml right? Nothing is lost, run again later"
+            "check base_url in rules/forge.toml; nothing is lost; run again later"
         ) from error
 
 
@@ -178,7 +178,9 @@ class Api:
             page = _following(link)
             if page is None:
                 return
-        raise ForgeUnavailableError(f"{self.forge}'s answer to GET {path} has no end; nothing is lost, run again later")
+        raise ForgeUnavailableError(
+            f"{self.forge}'s answer to GET {path} has too many pages; nothing is lost; run again later"
+        )
 
     def text(self, path: str) -> str:
         """Return the end of a text, for example a log; empty if it does not exist or cannot be read now."""
@@ -235,7 +237,7 @@ class Api:
                 self.wait(tries)
         found = probe()
         if found is None:
-            raise ForgeUnavailableError(f"the forge did not say what came of this: {what}; run again later")
+            raise ForgeUnavailableError(f"the forge did not report the result: {what}; run again later")
         return found
 
     def maintain_comment(
@@ -312,7 +314,7 @@ class Api:
         self._pause(random.uniform(longest / 2, longest))  # noqa: S311  (no secret)
 
     def _read(self, path: str, parameters: Mapping[str, Any] | None) -> tuple[Any, str]:
-        """Return the value and the header that names further pages."""
+        """Return the value and the header that names the other pages."""
         key = hashlib.sha256(f"{path}?{urlencode(sorted((parameters or {}).items()))}".encode()).hexdigest()
         known = self._kept(key)
         tag = str(known["tag"]) if known is not None else None
@@ -326,12 +328,12 @@ class Api:
                 return data, headers.get("link", "")
             if status in {_NOT_FOUND, _GONE}:
                 return None, ""
-            unread = "its answer is no JSON" if status in _OK else f"status {status}" if status else "no answer"
+            unread = "its answer is not JSON" if status in _OK else f"status {status}" if status else "no answer"
             text = _words(data) or unread
             if status and status not in _OK and status < _SERVER:
                 raise _refused("GET", path, status, data)
             self.wait(tries)
-        raise ForgeUnavailableError(f"the forge cannot be reached: {text}; nothing is lost, run again later")
+        raise ForgeUnavailableError(f"the forge cannot be reached: {text}; nothing is lost; run again later")
 
     def _limited(
         self,
@@ -351,13 +353,13 @@ class Api:
             if delay > _LONGEST_PAUSE:
                 when = time.strftime("%H:%M %Z", time.localtime(time.time() + delay))
                 raise ForgeUnavailableError(
-                    f"the forge's limit of requests is reached until {when}; nothing is lost, run again then"
+                    f"the forge's rate limit is reached until {when}; nothing is lost; run again then"
                 )
             if delay > 0:
                 self._pause(delay + random.uniform(0, 0.5))  # noqa: S311  (no secret)
             else:
                 self.wait(tries)
-        raise ForgeUnavailableError("the forge's limit of requests is reached; nothing is lost, run again later")
+        raise ForgeUnavailableError("the forge's rate limit is reached; nothing is lost; run again later")
 
     def _sent(
         self, verb: str, path: str, parameters: Mapping[str, Any] | None, body: Any, tag: str | None
@@ -425,5 +427,5 @@ def _texts(value: Any) -> list[str]:
 
 def _refused(verb: str, path: str, status: int, data: Any) -> ForgeRefusedError:
     why = _words(data) or "no reason given"
-    hint = "; is the token right, and may it do this?" if status in {_UNAUTHORISED, _FORBIDDEN} else ""
+    hint = "; check the token and its permissions" if status in {_UNAUTHORISED, _FORBIDDEN} else ""
     return ForgeRefusedError(f"the forge refuses {verb} {path}: {status} {why}{hint}")

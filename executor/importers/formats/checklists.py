@@ -94,7 +94,7 @@ def path_of(source: Source) -> str:
 
 
 def beside(source: Source, names: Iterable[str]) -> list[str]:
-    """Return the files beside a plan that its tasks refer to, by path from the project's root."""
+    """Return the files next to a plan that its tasks refer to, by path from the project's root."""
     there = [name for name in names if name in source.siblings]
     there += [name for name in source.siblings if any(re.fullmatch(wanted, name) for wanted in names if "[" in wanted)]
     return [
@@ -143,8 +143,8 @@ def issue_of(doc: Document, group: Group, notes: list[Note]) -> DraftIssue:
     ticked = [box for box in group.boxes if box.ticked]
     if ticked and not group.done:
         said = ", ".join(short(box.text) for box in ticked)
-        text = f"{group.id}: {len(ticked)} of {len(group.boxes)} boxes are ticked; all are asked for again: {said}"
-        notes.append(Note(ticked[0].first, text, "issues of which some boxes are ticked; all are asked for again"))
+        text = f"{group.id}: {len(ticked)} of {len(group.boxes)} boxes are ticked; all are required again: {said}"
+        notes.append(Note(ticked[0].first, text, "issues with some ticked boxes; all are required again"))
     lines = [doc.account.lines[number - 1] for number in sorted(set(group.lines))]
     fields = {key: value for key, value in group.fields.items() if value}
     if group.phase:
@@ -320,7 +320,7 @@ def _chaptered(doc: Document, notes: list[Note]) -> Iterator[Group]:
             own.append(part)
             group.lines += part.numbers()
     if before:
-        notes.append(Note(0, "the plan has no list of tasks; each chapter became an issue, after the one before it"))
+        notes.append(Note(0, "the plan has no list of tasks; each chapter became an issue that needs the previous one"))
 
 
 class Checklist:

@@ -61,7 +61,7 @@ class Stories:
                 None,
             )
             if match is None:
-                reading.notes.append(Note(0, f"{path or source.name} is no story and was not read"))
+                reading.notes.append(Note(0, f"{path or source.name} is not a story and was not read"))
                 continue
             status = _STATUS_AFTER.search(text)
             name = f"{match[1]}-{match[2]}"
@@ -99,7 +99,7 @@ class EvoClaw:
         needs = _edges(source, reading, {row.get("id", "").strip() for _, row in rows})
         if ungraded:
             reading.notes.append(
-                Note(0, f"milestones that are not graded are issues like the others: {', '.join(sorted(ungraded))}")
+                Note(0, f"milestones that are not graded are imported like the others: {', '.join(sorted(ungraded))}")
             )
         for line, row in rows:
             name = row.get("id", "").strip()
@@ -109,7 +109,7 @@ class EvoClaw:
                     Note(
                         line,
                         f"{name} is not in selected_milestone_ids.txt and was left out",
-                        "milestones that are not selected, left out",
+                        "unselected milestones, left out",
                         "milestones.csv",
                     )
                 )
@@ -132,13 +132,15 @@ def _edges(source: Source, reading: Reading, known: set[str]) -> dict[str, list[
             more = {key: value for key, value in row.items() if key not in _EDGE and value.strip()}
             if more:
                 said = ", ".join(f"{key}: {value}" for key, value in more.items())
-                reading.notes.append(Note(0, f"not taken over: {said}", f"not taken over: {', '.join(more)}", name))
+                reading.notes.append(Note(0, f"not imported: {said}", f"not imported: {', '.join(more)}", name))
             needs.setdefault(row.get("target_id", ""), []).append(row.get("source_id", ""))
     if weak:
-        reading.notes.append(Note(0, f"{weak} weak dependencies were taken like strong ones", file="dependencies.csv"))
+        reading.notes.append(
+            Note(0, f"{weak} weak dependencies were imported like strong ones", file="dependencies.csv")
+        )
     strange = sorted({name for target, sources in needs.items() for name in (target, *sources) if name not in known})
     if strange:
-        text = f"dependencies of milestones that milestones.csv does not have were left out: {', '.join(strange)}"
+        text = f"dependencies of milestones that are not in milestones.csv were left out: {', '.join(strange)}"
         reading.notes.append(Note(0, text, file="dependencies.csv"))
     return {target: [name for name in sources if name in known] for target, sources in needs.items()}
 
@@ -169,16 +171,14 @@ def _work(name: str, row: Mapping[str, str], line: int, needs: list[str], source
     more = {key: value for key, value in row.items() if key not in {"id", "title", "name"} and value.strip()}
     if more:
         said = ", ".join(f"{key}: {value}" for key, value in more.items())
-        reading.notes.append(
-            Note(line, f"not taken over: {said}", f"not taken over: {', '.join(more)}", "milestones.csv")
-        )
+        reading.notes.append(Note(line, f"not imported: {said}", f"not imported: {', '.join(more)}", "milestones.csv"))
     tests = [path for path in source.files if path.startswith(f"test_results/{name}/")]
     if tests:
         reading.notes.append(
             Note(
                 line,
-                f"{name}: its lists of tests ({', '.join(tests)}) were not taken over; declare the command that runs them as acceptance",
-                "lists of tests that were not taken over",
+                f"{name}: its lists of tests ({', '.join(tests)}) were not imported; declare the command that runs them as acceptance",
+                "lists of tests that were not imported",
                 "milestones.csv",
             )
         )

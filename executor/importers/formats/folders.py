@@ -150,7 +150,7 @@ def finish(
         reading.notes.append(
             Note(
                 0,
-                f"files that are no {name} were not read: {', '.join(folder.other[:_SHOWN])}"
+                f"files that are not {name} were not read: {', '.join(folder.other[:_SHOWN])}"
                 + (f" and {len(folder.other) - _SHOWN} more" if len(folder.other) > _SHOWN else ""),
             )
         )
@@ -261,7 +261,7 @@ def _listed(file: TaskFile, name: str, reading: Reading, keys: Sequence[str]) ->
         node = file.front.get(key)
         if node is not None and not node.empty():
             reading.notes.append(
-                Note(0, f"{name}: {key}: {node.shown()} was not taken over", f"{key} that were not taken over")
+                Note(0, f"{name}: {key}: {node.shown()} was not imported", f"{key} that were not imported")
             )
 
 

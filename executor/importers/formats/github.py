@@ -208,9 +208,7 @@ def _leave_out(item: Node, label: str, other: str, title: str, reading: Reading)
     if _state(item) in {"closed", "done"}:
         item.pass_over(*(item.keys or {}))
         reading.gone[label] = "closed"
-        reading.notes.append(
-            Note(item.line, f"#{label} is closed there and was left out", "issues that are closed there, left out")
-        )
+        reading.notes.append(Note(item.line, f"#{label} is closed and was left out", "closed issues, left out"))
         return True
     if title and other and other != title:
         item.pass_over(*(item.keys or {}))
@@ -266,8 +264,8 @@ def _labels(item: Node, label: str, values: dict[str, object], notes: list[Note]
         notes.append(
             Note(
                 item.line,
-                f"#{label}: labels that were not taken over: {', '.join(unknown)}",
-                "labels that were not taken over",
+                f"#{label}: labels that were not imported: {', '.join(unknown)}",
+                "labels that were not imported",
             )
         )
 
@@ -297,7 +295,7 @@ def _aside(item: Node, label: str, notes: list[Note]) -> None:
             node.plain()
             if count:
                 notes.append(
-                    Note(item.line, f"#{label}: {count} {key} were not taken over", f"{key} that were not taken over")
+                    Note(item.line, f"#{label}: {count} {key} were not imported", f"{key} that were not imported")
                 )
         elif node is not None:
             node.plain()
@@ -314,8 +312,8 @@ def _needs(doc: Document, item: Node, label: str, reading: Reading) -> Iterator[
                 reading.notes.append(
                     Note(
                         item.line,
-                        f'#{label}: "{flat(hit[0])}" is denied there and was left out',
-                        "dependencies that are denied",
+                        f'#{label}: "{flat(hit[0])}" is denied and was left out',
+                        "denied dependencies",
                     )
                 )
                 continue

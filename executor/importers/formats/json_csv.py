@@ -63,7 +63,7 @@ class Json:
                     Note(
                         row.line,
                         f"expected an issue, found {_shown(row)}; it was left out",
-                        "entries that are no issues",
+                        "entries that are not issues",
                     )
                 )
                 continue
@@ -100,7 +100,7 @@ def _head(head: Node, reading: Reading) -> tuple[dict[str, object], str, str]:
         if isinstance(value, str | list) and (key not in {"goal", "base", "branch", "tag"} or isinstance(value, str)):
             fields[key] = value
         else:
-            reading.notes.append(Note(node.line, f"not taken over: {key}: {found_text(value)}"))
+            reading.notes.append(Note(node.line, f"not imported: {key}: {found_text(value)}"))
     title = head.text("title", "name")
     wanted = head.text("id")
     if "goal" not in fields and head.has("description"):
@@ -139,7 +139,7 @@ class Csv:
                 more = ", ".join(quoted(cell) for cell in row[len(header) :] if cell.strip())
                 if more:
                     reading.notes.append(
-                        Note(line, f"cells behind the last column: {more}", "cells behind the last column")
+                        Note(line, f"cells after the last column: {more}", "cells after the last column")
                     )
             node = _row_node(names, row, line)
             if own:
@@ -207,7 +207,7 @@ def _own_row(node: Node, reading: Reading) -> None:
 
 
 def with_head(found: Draft, head: Draft) -> Draft:
-    """Return a milestone with the declaration in its export; without one as it is."""
+    """Return a milestone with the declaration in its export; without one, unchanged."""
     if not head.id:
         return found
     # The planning issue follows from the workflow of the milestone; it is not declared.
@@ -232,7 +232,7 @@ def _decoded(name: str, text: str) -> Any:
 
 
 def _own(source: Source, root: Node) -> Draft:
-    """Read an export of ours unchanged; the declaration's reader validates the values.
+    """Read our own export unchanged; the declaration's reader validates the values.
 
     A branch that follows from id and title is omitted: with another id it would be that of another milestone.
     """
@@ -255,7 +255,7 @@ def _own(source: Source, root: Node) -> Draft:
 
 
 def _misplaced(source: Source, root: Node, value: Mapping[str, Any]) -> list[Fault]:
-    """Return the parts of an export of ours that are no tables or lists of tables, although they should be."""
+    """Return the parts of our own export that should be tables or lists of tables and are not."""
     faults = []
     for key, kind in (("milestone", dict), ("issues", list), ("phases", list)):
         item = value.get(key) or kind()
@@ -274,7 +274,7 @@ def _misplaced(source: Source, root: Node, value: Mapping[str, Any]) -> list[Fau
 
 
 def own_head(value: object) -> Draft:
-    """Return the milestone that an export of ours declares, without its issues; empty if it declares none."""
+    """Return the milestone that our own export declares, without its issues; empty if it declares none."""
     table = value if isinstance(value, dict) else {}
     head = dict(table.get("milestone") or {}) if isinstance(table.get("milestone"), dict) else {}
     if head.get("branch") == default_branch(str(head.get("id", "")), str(head.get("title", ""))):

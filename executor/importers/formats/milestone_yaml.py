@@ -123,7 +123,7 @@ def _requires(root: Node, reading: Reading) -> list[str]:
         other = node.get(key)
         if other is not None and not other.empty():
             reading.notes.append(
-                Note(other.line, f"dependencies.{key}: {other.shown()} orders nothing here and was left out")
+                Note(other.line, f"dependencies.{key}: {other.shown()} sets no order and was left out")
             )
         elif other is not None:
             other.plain()
@@ -161,7 +161,7 @@ def _yaml_task(row: Node, reading: Reading, root: Node) -> None:
             fields["workflow"] = "kiro"
             _weights(root, reading, row.line)
         elif enabled not in {"", "false"}:
-            said = f'{name}: kiro_workflow.enabled is "{enabled}", expected true or false; it was taken for false'
+            said = f'{name}: kiro_workflow.enabled is "{enabled}", expected true or false; it was read as false'
             reading.notes.append(Note(flow.line, said, "kiro_workflow.enabled that is neither true nor false"))
         flow.read = True
         flow.pass_over("current_phase", "phases", "approval_gates")
@@ -218,18 +218,18 @@ def _asides(root: Node, reading: Reading) -> None:
     status = root.text("status")
     if status_of(status.replace("_", " ")) == "done":
         reading.notes.append(
-            Note(root.line, f'the milestone\'s status "{status}" was not taken over; what has landed is read from git')
+            Note(root.line, f'the milestone\'s status "{status}" was not imported; what has landed is read from git')
         )
     priority = root.text("priority")
     if priority:
         reading.notes.append(
-            Note(root.line, f'the priority "{priority}" of the milestone was not taken over; only issues have one')
+            Note(root.line, f'the priority "{priority}" of the milestone was not imported; only issues have one')
         )
     for key in ("timeline", "kiro_configuration", "resources", "stakeholders", "blockers"):
         node = root.get(key)
         if node is not None and not node.empty():
             said = flat(node.shown())
-            reading.notes.append(Note(node.line, f"{key} was not taken over: {said[:80]}{'...' if said[80:] else ''}"))
+            reading.notes.append(Note(node.line, f"{key} was not imported: {said[:80]}{'...' if said[80:] else ''}"))
 
 
 def _overview(root: Node) -> str:
@@ -280,14 +280,14 @@ class Bmad:
 
 
 def _story(key: str, place: str, reading: Reading) -> str | None:
-    """Return the text of a story file at the declared place or beside the status file; None without one."""
+    """Return the text of a story file at the declared place or next to the status file; None without one."""
     folder = place.removeprefix("{project-root}/").rstrip("/")
     text = reading.source.read(f"{folder}/{key}.md") if folder else None
     if text is not None:
         return text
     if folder and not reading.source.place.startswith(folder):
         reading.notes.append(
-            Note(0, f"story_location {place} has not all story files; those beside the file were read")
+            Note(0, f"story_location {place} lacks some story files; those next to the file were read")
         )
     return reading.source.beside(f"{key}.md")
 
@@ -295,8 +295,8 @@ def _story(key: str, place: str, reading: Reading) -> str | None:
 def _sprint_line(key: str, node: Node, place: str, reading: Reading) -> None:
     status = node.word()
     if re.fullmatch(r"(?:\w+-)?epic-[\w.]+|.+-retrospective", key):
-        said = f"the status of epics was not taken over: {key}: {status}"
-        reading.notes.append(Note(node.line, said, "the status of epics was not taken over"))
+        said = f"the status of epics was not imported: {key}: {status}"
+        reading.notes.append(Note(node.line, said, "the status of epics was not imported"))
         return
     match = re.fullmatch(r"([a-z]{0,4}\d+[a-z]?)-(\d+[a-z]?(?:-\d+)?)-(.+)", key)
     # An entry without numbers, such as a spike, is work as well; its key is its id.

@@ -140,7 +140,7 @@ def _phases(doc: Document, notes: list[Note]) -> list[DraftIssue]:
         notes += found.notes
         name = unique_id(hit[1], taken)
         if name != hit[1]:
-            notes.append(Note(part.line, f"phase {hit[1]} is there twice; the second became {name}"))
+            notes.append(Note(part.line, f"phase {hit[1]} occurs twice; the second became {name}"))
         taken.add(name)
         needs = needs_in(re.sub(r"\bPhases?\s+", "", found.needs), order, hit[1])
         resolved(needs.rest, name, found.needs_line, notes)
@@ -284,7 +284,7 @@ class Ralph:
             if issue is not None:
                 found.append((order, issue))
         if [order for order, _ in found] != sorted(order for order, _ in found):
-            reading.notes.append(Note(0, "the issues stand in the order of their priority numbers"))
+            reading.notes.append(Note(0, "the issues are in the order of their priority numbers"))
         reading.issues = [issue for _, issue in sorted(found, key=lambda item: item[0])]
         title, goal, branch = (
             root.text("project", "name", "title"),

@@ -64,7 +64,7 @@ class SpecKit:
                     notes.append(
                         Note(
                             box.first,
-                            f"{match[1]} is already the id of the task in line {twice[match[1]]}; both were taken",
+                            f"{match[1]} is already the id of the task in line {twice[match[1]]}; both were imported",
                         )
                     )
                 elif match:
@@ -212,7 +212,7 @@ def _inline_needs(groups: Sequence[Group], notes: list[Note]) -> dict[str, list[
             )
             late = [name for name in others if places.get(name, -1) > place or name not in places]
             if late:
-                text = f"{short(box.text)} depends on {', '.join(late)}, which stands behind it or nowhere; left out"
+                text = f"{short(box.text)} depends on {', '.join(late)}, which comes later or does not exist; left out"
                 notes.append(Note(box.first, text, "dependencies on later tasks, left out"))
     return {name: list(dict.fromkeys(needs)) for name, needs in found.items() if needs}
 

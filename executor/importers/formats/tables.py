@@ -62,7 +62,7 @@ class _Reading:
 
 
 class Tables:
-    """``IMPLEMENTATION_PLAN.md``: a table of issues for each phase, files beside it, a progress section."""
+    """``IMPLEMENTATION_PLAN.md``: a table of issues for each phase, files next to it, a progress section."""
 
     name = "autopilot"
     guide = guide_of("autopilot")
@@ -84,7 +84,7 @@ class Tables:
         return 70 if phased else 50
 
     def read(self, source: Source) -> Draft:
-        """Return the milestone of a plan; issue files beside it become the specs."""
+        """Return the milestone of a plan; issue files next to it become the specs."""
         doc = document(source.text)
         overview = {item.label: item.value for part in doc.sections for item in reversed(list(labelled(part.prose())))}
         reading = _Reading(source, doc, list(doc.notes), overview)
@@ -92,7 +92,7 @@ class Tables:
         tracking = tracking_of(doc, [line.id for line in reading.lines], reading.notes)
         lines = reading.lines
         if lines and all(_PLACE.search(line.title) for line in lines):
-            return Draft("", "", faults=(Fault(source.name, "", "is a template whose places are not filled in"),))
+            return Draft("", "", faults=(Fault(source.name, "", "is a template with empty placeholders"),))
         order = [line.id for line in lines]
         folder = _folder(overview)
         after: list[str] = []
@@ -135,7 +135,7 @@ def _find(reading: _Reading) -> None:
                 continue
             unknown = [name for name in table.columns if name and name not in columns.values()]
             if unknown:
-                reading.notes.append(Note(table.line, f"columns that were not taken over: {', '.join(unknown)}"))
+                reading.notes.append(Note(table.line, f"columns that were not imported: {', '.join(unknown)}"))
             for row in rows:
                 _row(reading, row, columns, phase, priority)
 
@@ -145,7 +145,7 @@ def _left(reading: _Reading, table: Table, part: Section, phase: str) -> None:
     columns = columns_of(table)
     if {"id", "title"} <= columns.keys() and (phase or len(columns) > 2):  # noqa: PLR2004
         where = f' below "{plain(part.title)}"' if part.title else ""
-        reading.notes.append(Note(table.line, f"the table{where} was not taken for issues; it is kept in the overview"))
+        reading.notes.append(Note(table.line, f"the table{where} does not list issues; it is kept in the overview"))
 
 
 def _row(reading: _Reading, row: Row, columns: Mapping[str, str], phase: str, priority: str) -> None:
@@ -157,9 +157,7 @@ def _row(reading: _Reading, row: Row, columns: Mapping[str, str], phase: str, pr
     if not is_id(name) or not title:
         what = "a number" if not is_id(name) else "a title"
         shown = " | ".join(flat(cell) for cell in row.cells.values())
-        reading.notes.append(
-            Note(row.line, f'the row "{shown}" has not {what} and was left out', f"rows without {what}")
-        )
+        reading.notes.append(Note(row.line, f'the row "{shown}" lacks {what} and was left out', f"rows without {what}"))
         return
     if name in {"00", "0"} and "epic" in title.casefold():
         return
@@ -223,7 +221,7 @@ def _words(line: _Line, fields: dict[str, object], notes: list[Note]) -> None:
     if paths:
         fields["files"] = paths
     if odd:
-        notes.append(Note(line.line, f"{line.id}: not taken as files: {', '.join(odd)}", "not taken as files"))
+        notes.append(Note(line.line, f"{line.id}: not imported as files: {', '.join(odd)}", "not imported as files"))
     claims = [
         plain(one) for one in re.split(r"<br\s*/?>|\n|;(?=\s+[A-Z`])", cells.get("accept", "")) if one.strip(" -–—")
     ]
@@ -243,8 +241,8 @@ def _naming(line: _Line, fields: dict[str, object], notes: list[Note]) -> None:
         notes.append(
             Note(
                 line.line,
-                f'{line.id}: the title token "{raw}" was not taken over',
-                "title tokens that were not taken over",
+                f'{line.id}: the title token "{raw}" was not imported',
+                "title tokens that were not imported",
             )
         )
     branch = plain(line.cells.get("branch", ""))
@@ -257,8 +255,8 @@ def _naming(line: _Line, fields: dict[str, object], notes: list[Note]) -> None:
             notes.append(
                 Note(
                     line.line,
-                    f'{line.id}: the branch "{branch}" was not taken over',
-                    "branches that were not taken over",
+                    f'{line.id}: the branch "{branch}" was not imported',
+                    "branches that were not imported",
                 )
             )
 
@@ -321,8 +319,8 @@ def _standing(line: _Line, tracking: Tracking, notes: list[Note]) -> tuple[bool,
         notes.append(
             Note(
                 line.line,
-                f'{line.id}: the status "{said}" was not taken over; it is pending here',
-                "a status that was not taken over",
+                f'{line.id}: the status "{said}" was not imported; it is pending here',
+                "a status that was not imported",
             )
         )
     return done, "" if done else hold

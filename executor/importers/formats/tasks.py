@@ -1,4 +1,4 @@
-"""Markdown with tasks as headings, ``## Task 4.1: Title``, and the handoff beside it. Ids keep their form. Pure."""
+"""Markdown with tasks as headings, ``## Task 4.1: Title``, and the handoff next to it. Ids keep their form. Pure."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Tasks:
         doc = document(source.text, pattern)
         reading = _Reading(source, doc, list(doc.notes))
         if is_handoff(source):
-            fault = "is a handoff, not a plan; import the plan, its handoff is read beside it"
+            fault = "is a handoff, not a plan; import the plan; its handoff is read with it"
             return _refused(reading, fault)
         parts, rest = _cut(reading, pattern)
         problem = _no_plan(reading, parts, pattern)
@@ -125,7 +125,7 @@ def _note_several(reading: _Reading, rest: Sequence[Section]) -> None:
     several = [part for part in rest if part.level == 1 and milestone_id(plain(part.title))]
     if len(several) > 1:
         lines = ", ".join(f"{plain(part.title)} (line {part.line})" for part in several)
-        text = f"the file has several milestones, all its tasks became one: {lines}"
+        text = f"the file has several milestones, all tasks were combined into one: {lines}"
         reading.notes.append(Note(several[1].line, text))
 
 
@@ -220,7 +220,7 @@ def _is_epic(sections: Sequence[Section], place: int, pattern: re.Pattern[str]) 
 def _no_plan(reading: _Reading, parts: Sequence[_Part], pattern: re.Pattern[str]) -> str:
     """Return why a text with tasks is no plan; empty if it is one."""
     if parts and all(_TEMPLATE.search(part.head.title) for part in parts):
-        return "is a template whose places are not filled in; import the plan that was made from it"
+        return "is a template with empty placeholders; import the plan made from it"
     doc = reading.doc
     steps = [
         part
@@ -241,7 +241,7 @@ def _no_plan(reading: _Reading, parts: Sequence[_Part], pattern: re.Pattern[str]
             )
         )
     ):
-        return "is the file of one issue: its tasks are the steps of its work; import the plan that names it"
+        return "is the file of one issue: its tasks are steps; import the plan that names it"
     return ""
 
 
@@ -304,7 +304,9 @@ def _restarted(parts: Sequence[_Part], notes: list[Note]) -> dict[str, dict[str,
         for said in (f"task {part.head.id}", f"task #{part.head.id}"):
             found.setdefault(part.phase, {})[said.casefold()] = [name]
         part.head.id = name
-    text = f"the numbers of tasks restart in each phase; they have the number of the phase in front: {', '.join(full)}"
+    text = (
+        f"the numbers of tasks restart in each phase; they are prefixed with the number of the phase: {', '.join(full)}"
+    )
     notes.append(Note(parts[0].own[0].line, text))
     return found
 
@@ -368,8 +370,8 @@ def _state(found: Fields, head: Head, claims: set[str], line: int, notes: list[N
         notes.append(
             Note(
                 line,
-                f'{head.id}: the status "{found.status}" was not taken over; it is pending here',
-                "a status that was not taken over",
+                f'{head.id}: the status "{found.status}" was not imported; it is pending here',
+                "a status that was not imported",
             )
         )
     return done, ""
@@ -424,7 +426,7 @@ def _head_field(
         if re.fullmatch(r"[\w./-]+", branch):
             found["branch"] = branch
         else:
-            notes.append(Note(line, f'the branch "{branch}" was not taken over'))
+            notes.append(Note(line, f'the branch "{branch}" was not imported'))
     elif key == "accept" and top:
         claims = [flat(one) for one in [value, *items] if one.strip()]
         found["accept"] = list(dict.fromkeys([*listed(found, "accept"), *claims]))
@@ -434,7 +436,7 @@ def _head_field(
         if not names and not re.match(r"^\W*(?:none|n/a|nothing|-)", text, re.IGNORECASE):
             notes.append(Note(line, f'{label}: "{text}" was not understood', "dependencies that were not understood"))
     elif key == "status" and status_of(text) not in {"", "other"}:
-        notes.append(Note(line, f'the plan\'s status "{text}" was not taken over; what has landed is read from git'))
+        notes.append(Note(line, f'the plan\'s status "{text}" was not imported; what has landed is read from git'))
 
 
 def _goal_of(doc: Document, name: str) -> str:

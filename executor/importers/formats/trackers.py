@@ -126,7 +126,7 @@ class TaskMaster:
         for task in tasks:
             if task.keys is None:
                 reading.notes.append(
-                    Note(task.line, "an entry is no task and was left out", "entries that are no tasks")
+                    Note(task.line, "an entry is not a task and was left out", "entries that are not tasks")
                 )
                 task.plain()
                 continue
@@ -230,8 +230,8 @@ def _subtask(name: str, one: Node, reading: Reading) -> str:
     reading.notes += [note] if note is not None else []
     done = status_of(status) == "done"
     if done:
-        text = f"{name}: subtasks that are done in the source are asked for again: {_below(name, one.text('id'))}"
-        reading.notes.append(Note(one.line, text, "subtasks that are done in the source; they are asked for again"))
+        text = f"{name}: subtasks that are done in the source are required again: {_below(name, one.text('id'))}"
+        reading.notes.append(Note(one.line, text, "subtasks that are done in the source; they are required again"))
     lines = [f"### {_below(name, one.text('id'))} {flat(one.text('title'))}"]
     lines += [
         text
@@ -293,7 +293,7 @@ def _aside(row: Node, reading: Reading) -> bool:
     if kind in {"", "issue"}:
         return False
     reading.notes.append(
-        Note(row.line, f"a record of type {kind} is no issue and was left out", f"records of type {kind}, left out")
+        Note(row.line, f"a record of type {kind} is not an issue and was left out", f"records of type {kind}, left out")
     )
     row.plain()
     return True
@@ -374,10 +374,10 @@ def _not_taken(row: Node, reading: Reading, name: str, links: list[tuple[str, st
         if link != "blocks" and (link != "parent-child" or other not in epics)
     ]
     if other_links:
-        text = f"{name}: links that order nothing were left out: {', '.join(other_links)}"
-        reading.notes.append(Note(row.line, text, "links that order nothing, left out"))
+        text = f"{name}: links that set no order were left out: {', '.join(other_links)}"
+        reading.notes.append(Note(row.line, text, "links that set no order, left out"))
     for key in ("labels", "assignee", "external_ref", "estimated_minutes", "close_reason", "comments"):
         node = row.get(key)
         if node is not None and not node.empty():
-            text = f"{name}: {key}: {node.shown()} was not taken over"
-            reading.notes.append(Note(row.line, text, f"{key} that were not taken over"))
+            text = f"{name}: {key}: {node.shown()} was not imported"
+            reading.notes.append(Note(row.line, text, f"{key} that were not imported"))

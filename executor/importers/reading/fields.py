@@ -289,8 +289,8 @@ def _take(found: Fields, item: Labelled, who: str) -> None:
         paths, odd = files_in([item.value, *item.items])
         found.values["files"] = list(dict.fromkeys([*listed(found.values, "files"), *paths]))
         if odd:
-            text = f"{who}not taken as files: {', '.join(odd)}"
-            found.notes.append(Note(item.line, text, "not taken as files"))
+            text = f"{who}not imported as files: {', '.join(odd)}"
+            found.notes.append(Note(item.line, text, "not imported as files"))
     elif key in {"type", "priority", "size", "number", "agent"} and key not in found.values:
         _word(found, key, item, who)
 

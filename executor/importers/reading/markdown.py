@@ -370,7 +370,7 @@ def _hidden(found: Document, lines: Sequence[str], heading: re.Pattern[str]) -> 
             continue
         if heading.match(plain(line.lstrip(" >#").strip())):
             where = "in a comment" if number in found.comments else "in a quotation or a list"
-            yield Note(number, f"looks like a task, but stands {where}, and was left out", f"looks like a task {where}")
+            yield Note(number, f"looks like a task, but is {where}, and was left out", f"looks like a task {where}")
 
 
 def _code_lines(lines: Sequence[str], skipped: int, heading: re.Pattern[str] | None, notes: list[Note]) -> set[int]:
@@ -391,7 +391,7 @@ def _code_lines(lines: Sequence[str], skipped: int, heading: re.Pattern[str] | N
             notes.append(
                 Note(
                     number,
-                    f"the code fence is never closed; the code was taken to end in line {end}",
+                    f"the code fence is never closed; the code was assumed to end in line {end}",
                     "a code fence is never closed",
                 )
             )

@@ -164,8 +164,8 @@ class Node:
         return [
             Note(
                 node.line,
-                f"not taken over: {node.path}: {_short(node)}",
-                f"not taken over: {_PLACE.sub('[]', node.path)}",
+                f"not imported: {node.path}: {_short(node)}",
+                f"not imported: {_PLACE.sub('[]', node.path)}",
                 file,
             )
             for node in self.unread()
@@ -273,7 +273,7 @@ def table_rows(text: str) -> tuple[list[str], list[tuple[int, list[str]]], str]:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no value of JSON")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def _short(node: Node) -> str:
@@ -351,7 +351,7 @@ class _Yaml:
         self._count += 1
         line = node.start_mark.line + self._first
         if self._count > _MOST_NODES or id(node) in above:
-            raise PlaceError(line, "refers to itself, or has more values than any plan")
+            raise PlaceError(line, "refers to itself, or has too many values")
         within = (*above, id(node))
         if isinstance(node, yaml.MappingNode):
             found = Node(None, line, path, keys={})

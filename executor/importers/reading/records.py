@@ -212,7 +212,7 @@ def _files(name: str, value: Any, line: int, notes: list[Note]) -> list[str]:
         return [str(part) for part in value if str(part).strip()]
     paths, odd = files_in(re.split(r"[\n;]+", str(value or "")))
     if odd:
-        notes.append(Note(line, f"{name}: not taken as files: {', '.join(odd)}", "not taken as files"))
+        notes.append(Note(line, f"{name}: not imported as files: {', '.join(odd)}", "not imported as files"))
     return paths
 
 
@@ -240,7 +240,7 @@ _SENTENCES = ("text", "description", "criterion", "criteria", "title", "name", "
 
 
 def _criterion(part: Mapping[str, Any]) -> Any:
-    """Return a criterion that is a table: ours (``run``, ``file``) as it is, any other as a sentence of its values."""
+    """Return a criterion that is a table: ours (``run``, ``file``) unchanged, any other as a sentence of its values."""
     if part.keys() & {"run", "file"} and part.keys() <= _PROOFS:
         return {key: item for key, item in part.items() if item is not None}
     main = next((key for key in _SENTENCES if isinstance(part.get(key), str) and part[key].strip()), "")

@@ -101,7 +101,7 @@ def _claim(kind: str, item: Item, found: Tracking, order: Sequence[str], notes: 
         if item.ticked or status_of(item.text) == "done":
             found.done.update(names[:1])
             if not names:
-                notes.append(Note(item.first, f'"{plain(item.text)}" is ticked, but is no issue of this plan'))
+                notes.append(Note(item.first, f'"{plain(item.text)}" is ticked, but is not an issue of this plan'))
     elif kind in {"stopped", "skipped"}:
         reason = _reason(item)
         if not names:
@@ -114,8 +114,8 @@ def _claim(kind: str, item: Item, found: Tracking, order: Sequence[str], notes: 
         notes.append(
             Note(
                 item.first,
-                f'the open pull request "{plain(item.text)}" was not taken over',
-                "open pull requests that were not taken over",
+                f'the open pull request "{plain(item.text)}" was not imported',
+                "open pull requests that were not imported",
             )
         )
 
@@ -319,7 +319,7 @@ def is_handoff(source: Source) -> bool:
 
 
 def handoff_claims(source: Source, notes: list[Note]) -> set[str]:
-    """Return the completed tasks in the handoff beside a plan: ``HANDOFF_M4.md``, ``HANDOFF.md``."""
+    """Return the completed tasks in the handoff next to a plan: ``HANDOFF_M4.md``, ``HANDOFF.md``."""
     number = milestone_id(source.stem) or milestone_id(document(source.text).title())
     names = [name for name in source.siblings if re.match(r"^handoff\b|^handoff_", name, re.IGNORECASE)]
     wanted = [
@@ -344,5 +344,5 @@ def handoff_claims(source: Source, notes: list[Note]) -> set[str]:
         ]
         found |= set(done)
         said = f"says that {', '.join(done)} are complete" if done else "names no complete task"
-        notes.append(Note(0, f"the handoff {name} beside the plan {said}; its text stays there"))
+        notes.append(Note(0, f"the handoff {name} next to the plan {said}; its text stays there"))
     return found

@@ -145,8 +145,8 @@ def status_note(name: str, status: str, line: int, file: str = "") -> Note | Non
     """Return a note on a status that is not imported, or that has more details than "done"; else None."""
     state = status_of(status)
     if state in {"other", "skipped"}:
-        text = f'{name}: the status "{flat(status)}" was not taken over; it is pending here'
-        return Note(line, text, "a status that was not taken over", file)
+        text = f'{name}: the status "{flat(status)}" was not imported; it is pending here'
+        return Note(line, text, "a status that was not imported", file)
     if state == "done" and not _DONE_ALONE.match(plain(status)):
         text = f'{name}: the status "{flat(status)}" was read as done'
         return Note(line, text, "a status that was read as done", file)

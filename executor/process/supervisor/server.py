@@ -391,5 +391,5 @@ class Server:
             process.send(pid, signal.SIGKILL)
         if not strays:
             for identity in self.lost:
-                send_line({"id": identity, "reason": "lost", "problem": "the process that looked after it died"})
+                send_line({"id": identity, "reason": "lost", "problem": "its supervisor process died"})
             self.lost.clear()

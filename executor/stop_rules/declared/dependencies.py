@@ -118,7 +118,7 @@ def dependency_changes(view: View) -> Iterator[Finding]:
             if not _only_remarks(file):
                 yield from _all_lines(file)
         elif matches(path, view.lists.get("vendored", ())):
-            yield file.path, 0, f"{file.kind}, code of others"
+            yield file.path, 0, f"{file.kind}, third-party code"
         elif not is_test(file.path):
             yield from _dependency_lines(file, view)
 
@@ -212,7 +212,7 @@ def tool_changes(view: View) -> Iterator[Finding]:
             def part(path: str, data: bytes) -> Part:
                 return tools(path, data, names)
 
-            for path, number, what in _compared(file, view.content, part, "its settings of tools cannot be compared"):
+            for path, number, what in _compared(file, view.content, part, "its tool settings cannot be compared"):
                 if not _adds_a_script(what, found.package_scripts) and not _adds_a_tool(what, view.commands):
                     yield path, number, what
         yield from _reached(file, found, view)
@@ -283,7 +283,7 @@ def _compared(
             parts.append(part(file.path, data) if data is not None and data.strip() else {})
         except UNREADABLE:
             if unreadable:
-                yield file.path, 0, f"{unreadable}: {'now' if new else 'before'} it cannot be read"
+                yield file.path, 0, f"{unreadable}: cannot be read {'now' if new else 'before'}"
                 return
             parts.append(_by_lines(data or b""))
     old, new_part = parts

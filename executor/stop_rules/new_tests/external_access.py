@@ -237,7 +237,7 @@ def _engine(call: ast.Call, name: str, facts: Facts, around: Surroundings) -> tu
     if name == "sqlite3.connect":
         fixed = bool(text) and ":memory:" not in text and "mode=memory" not in text and "{}" not in text
         moved = any(target.endswith("chdir") for target in around.patched)
-        return ("writes a database file at a fixed place", 60) if fixed and not moved else None
+        return ("writes a database file at a fixed path", 60) if fixed and not moved else None
     if re.match(r"(?!sqlite|duckdb|mock)[a-z0-9_+]+(://|$)", text):
         return f"connects to a real database ({text.partition(':')[0]})", 90
     return None

@@ -333,5 +333,5 @@ def _examine(path: str, source: str, known: set[tuple[str, str]]) -> list[Findin
                 found.setdefault((problem.line, problem.what), Finding(description, problem.score, path, problem.line))
         if not asserts(test, module):
             line: int = getattr(test.node, "lineno", 1)
-            found[line, test.label] = Finding(f"{test.label} asserts nothing that can fail", 80, path, line)
+            found[line, test.label] = Finding(f"{test.label} has no assertion that can fail", 80, path, line)
     return list(found.values())

@@ -103,7 +103,7 @@ def inline_changes(
     *,
     doctests: bool,
 ) -> Iterator[Finding]:
-    """Expectations that changed or went in tests that stand in the product itself, where no base can be put back.
+    """Yield expectations that were changed or removed in tests inside product files, where no base can be restored.
 
     Args:
         files: those of the change.
@@ -122,7 +122,7 @@ def inline_changes(
             continue
         old, new = (_data(content, file.path, new) for new in (False, True))
         if file.path in programs:
-            yield from ((file.path, 0, f"a program that judges itself lost: {text}") for text in _unproved(old, new))
+            yield from ((file.path, 0, f"a program that checks itself lost: {text}") for text in _unproved(old, new))
         if suffix == ".rs":
             yield from ((file.path, 0, text) for text in _rust_changes(old, new))
         if suffix == ".py" and doctests:
@@ -131,7 +131,9 @@ def inline_changes(
             lost = _expectations(file.path, old) - _expectations(file.path, new)
         else:
             continue
-        yield from ((file.path, 0, f"an expectation of a test in the product changed or went: {text}") for text in lost)
+        yield from (
+            (file.path, 0, f"an expectation of a test in the product was changed or removed: {text}") for text in lost
+        )
 
 
 def _unproved(old: bytes | None, new: bytes | None) -> Iterator[str]:
@@ -144,7 +146,7 @@ def _unproved(old: bytes | None, new: bytes | None) -> Iterator[str]:
 
 
 def _rust_changes(old: bytes | None, new: bytes | None) -> Iterator[str]:
-    """Changes of tests of Rust that stand in the product: other lines than assertions, attributes, shadowed names."""
+    """Yield changes of Rust tests inside product files: lines other than assertions, attributes, shadowed names."""
     before, after = _rust_tests(old), _rust_tests(new)
     for name, (attributes, body) in before.items():
         if name not in after:
@@ -167,7 +169,7 @@ def _rust_changes(old: bytes | None, new: bytes | None) -> Iterator[str]:
 
 
 def _rust_tests(data: bytes | None) -> dict[str, tuple[Counter[str], Counter[str]]]:
-    """Tests of a file of Rust by name: their attributes, and the statements of their bodies."""
+    """Return the tests of a Rust file by name: their attributes, and the statements of their bodies."""
     text = (data or b"").decode("utf-8", "replace").replace("\r\n", "\n")
     plain = _RUST_TEXT.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)  # braces in strings are none
     found: dict[str, tuple[Counter[str], Counter[str]]] = {}
