@@ -169,6 +169,7 @@ class Campaign:
         self._frozen: set[int] = set()
         self._awaited: tuple[float, str, int] | None = None
         self._late: list[subprocess.Popen[bytes]] = []
+        self._taking_over: tuple[subprocess.Popen[bytes], Host] | None = None
 
     # -- running ------------------------------------------------------------------------------------------------------
 
@@ -223,6 +224,7 @@ class Campaign:
         if self._awaited is not None and run and run != self._awaited[1]:
             self.report.take_overs.append(round(time.time() - self._awaited[0], 1))
             self._awaited = None
+        self._forget_failed_take_over(run)
         for process in [item for item in self._late if item.poll() is not None]:
             self._late.remove(process)
             self.report.late_leaders.append(process.returncode)
@@ -501,10 +503,23 @@ class Campaign:
         if host is None or host.coordinator is None or not others or time.time() - host.began < 5:
             return False
         self._await()
+        other = self._random.choice(others)
         if self._awaited is not None:
             self._late.append(host.coordinator)
-        self._lead(self._random.choice(others), "--take-over")
+            self._taking_over = (host.coordinator, other)
+        self._lead(other, "--take-over")
         return True
+
+    def _forget_failed_take_over(self, run: str) -> None:
+        """Await a take-over from a living run no longer if its command ended without it: the remote was out of reach."""
+        if self._taking_over is None:
+            return
+        leader, other = self._taking_over
+        if self._awaited is None or run != self._awaited[1]:
+            self._taking_over = None
+        elif not other.leads() and leader.poll() is None:
+            self._awaited = self._taking_over = None
+            self._late.remove(leader)
 
     # -- judging ------------------------------------------------------------------------------------------------------
 
