@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from executor.process.runner import Ended
     from executor.state.model import Attempt
 
-__all__ = ["Adoption", "run_elsewhere"]
+__all__ = ["Adoption", "is_later", "run_elsewhere"]
 
 
 def run_elsewhere(work: Work, slot: Slot, runner: Runner) -> str | Failure:
@@ -270,17 +270,29 @@ class Adoption:
             not issue.flow.steps
             and order.spec == issue.spec_key
             and order.agent.get("name") in run.session.policy.agents
-            and (last is None or _is_later(number, last))
+            and (last is None or is_later(number, base, last))
             and run.session.refs.has(base)
             and run.session.refs.contains(base, run.view.tip)
         )
 
 
-def _is_later(number: int, last: Attempt) -> bool:
-    """Return whether the order of an attempt goes beyond what this repository knows of its issue."""
+def is_later(number: int, base: str, last: Attempt) -> bool:
+    """Return whether the order of an attempt goes beyond what this repository knows of its issue. Pure.
+
+    A repository that led before may have started the same attempt on another base. The order on the remote counts:
+    it may have a result.
+
+    Args:
+        number: the attempt of the order.
+        base: the commit that it works on.
+        last: the last attempt that this repository knows.
+    """
     if last.state is AttemptState.BUILT:
         return False
-    return number > last.number or (number == last.number and last.state is AttemptState.INTERRUPTED)
+    if number != last.number:
+        return number > last.number
+    other = last.state is AttemptState.STARTED and not last.tree and last.base != base
+    return other or last.state is AttemptState.INTERRUPTED
 
 
 _ATTEMPT = 2

@@ -511,7 +511,7 @@ class Campaign:
         return True
 
     def _forget_failed_take_over(self, run: str) -> None:
-        """Await a take-over from a living run no longer if its command ended without it: the remote was out of reach."""
+        """Await a take-over from a living run no longer if its command ended: the remote was out of reach."""
         if self._taking_over is None:
             return
         leader, other = self._taking_over

@@ -31,6 +31,8 @@ from executor.cluster.orders import (
     same_work,
     what_to_do,
 )
+from executor.engine.elsewhere import is_later
+from executor.state.model import Attempt, AttemptState
 
 ORDER = Order("m4/4.1/2", "b" * 40, ("true",), env={"A": "1"}, secrets=("TOKEN",), labels=("gpu",), limits=Limits(5.0))
 HELD = Lease(ORDER.id, 1, "one", "box")
@@ -148,6 +150,25 @@ def test_a_free_worker_claims_takes_over_or_leaves(
     order: Order, lease: Lease | None, labels: set[str], silence: float, do: Do
 ) -> None:
     assert what_to_do(order, lease, frozenset(labels), silence=silence, patience=60, now=100) is do
+
+
+@pytest.mark.parametrize(
+    ("number", "base", "last", "later"),
+    [
+        (2, "base", Attempt(1, 1, "key", "base"), True),
+        (1, "base", Attempt(2, 1, "key", "base"), False),
+        (1, "base", Attempt(1, 1, "key", "base"), False),  # it goes on by itself
+        (1, "other", Attempt(1, 1, "key", "base"), True),  # another machine led meanwhile
+        (1, "other", Attempt(1, 1, "key", "base", tree="tree"), False),  # its agent has ended here
+        (1, "other", Attempt(1, 1, "key", "base", AttemptState.FAILED), False),
+        (1, "base", Attempt(1, 1, "key", "base", AttemptState.INTERRUPTED), True),
+        (2, "other", Attempt(1, 1, "key", "base", AttemptState.BUILT), False),
+    ],
+)
+def test_an_order_on_the_remote_counts_if_it_goes_beyond_what_is_known_here(
+    number: int, base: str, last: Attempt, later: bool
+) -> None:
+    assert is_later(number, base, last) is later
 
 
 def test_silence_is_measured_on_the_clock_of_the_observer() -> None:
