@@ -132,7 +132,7 @@ INSTALL = "install bubblewrap (docs/sandbox.md says how)"
 def _demand(agent: str, problem: str) -> str:
     """Return the message for an agent, or checks of its work, that require a missing sandbox."""
     by_name = 'declare isolation = "none" for it in rules/agents.toml'
-    return f"agent {agent}requires a sandbox, but {problem}; {INSTALL}, or {by_name}"
+    return f"agent {agent} requires a sandbox, but {problem}; {INSTALL}, or {by_name}"
 
 
 class Sandboxing:

@@ -101,7 +101,7 @@ class Gates:
         issue = self._issue.id
         before = self._state().steps.get(gate.id, StepState())
         rounds = before.rounds if before.spec_key == attempt.spec_key else 0
-        reason = f"{gate.id}: {result.percent} %, expected {gate.gate.threshold} %;  {result.sentence()}"
+        reason = f"{gate.id}: {result.percent} %, expected {gate.gate.threshold} %; {result.sentence()}"
         further = rounds < gate.gate.rounds
         missing = _by_step(gate, result) if further else {}
         event = GateHeld(
@@ -336,7 +336,7 @@ class StepFlow:
             counts = (ended.ok and isinstance(tree, str)) or question_in(work.out, self._session.secrets)
             if counts and keep_result(work, step, tree, round(ended.seconds, 3)):
                 self._run.messages.append(
-                    f"{self._issue.ref}: {step.id} had ended when the run before died; its result is used"
+                    f"{self._issue.ref}: {step.id} had ended when the previous run died; its result is used"
                 )
         latest = self._issue.state.attempts[attempt.number]
         if latest.state is AttemptState.STARTED:

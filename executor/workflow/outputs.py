@@ -364,7 +364,7 @@ def issues_of(tasks_json: bytes, dependencies_json: bytes, roadmap_json: bytes) 
     gates = {int(gate["after_batch"]): str(gate.get("run", "")) for gate in roadmap.get("gates", ())}
     faults = _faults(tasks, dependencies, batches)
     if faults:
-        raise RoadmapError("the roadmap is inconsistent:  " + "; ".join(faults))
+        raise RoadmapError("the roadmap is inconsistent: " + "; ".join(faults))
     found: dict[str, Mapping[str, Any]] = {}
     for number, batch in enumerate(batches, 1):
         before = batches[number - 2] if number > 1 and number - 1 in gates else []

@@ -199,7 +199,7 @@ def test_a_milestones_money_is_a_matter_for_a_person(repo: Repo, fake: Callable[
     repo.milestone("m1", task("a", agent="claude") + task("b", agent="claude"))
     repo.doit("milestone:m1").check(4)
     assert state(repo, "m1/b")["reason"] == (
-        "budget: $0.25 of $0.25 of the milestone are spent; raise milestone_usd in rules/limits.toml to go on"
+        "budget: $0.25 of $0.25 of the milestone are spent; raise milestone_usd in rules/limits.toml to continue"
     )
     assert "blocker budget: m1/b: budget: $0.25 of $0.25 of the milestone" in repo.doit("status").check().out
     repo.write("rules/limits.toml", "backoff_s = 0.0\nmilestone_usd = 1.00\n")

@@ -347,7 +347,7 @@ def test_a_milestone_of_the_forge_is_imported_and_its_open_pull_requests_are_tra
     assert found["milestone"]["forge_milestone"] == title
     assert [(item["number"], item.get("needs")) for item in found["issue"]] == [(1, None), (2, ["1"])]
     assert "nothing changed" in repo.doit("import", "--format", "github", "--milestone", title).check().out
-    assert "no files" in repo.doit("import", "plan.md", "--milestone", title).check(3).err
+    assert "omit files" in repo.doit("import", "plan.md", "--milestone", title).check(3).err
     (repo.path / "milestones" / "m4.toml").unlink()
     declared(repo, issue("a", "echo a > a"))
     hub.required[BRANCH] = ["ci"]

@@ -115,7 +115,7 @@ def test_what_was_exported_can_be_imported_under_another_id_beside_it(repo: Repo
     repo.doit("export", "m1", "--format", "json", "--output", "m1.json").check()
     repo.doit("import", "m1.json", "--id", "m2").check()
     assert "lands on milestone/m2-test-m1" in repo.doit("plan", "m2").check().out
-    assert repo.doit("import", "gone.json").check(3).err == "gone.json does not exist; name a plan\n"
+    assert repo.doit("import", "gone.json").check(3).err == "gone.json does not exist; name an existing plan\n"
     assert "milestones is a folder of" in repo.doit("import", "milestones").check(3).err
 
 

@@ -152,7 +152,7 @@ class Export(Command):
             raise UsageError(f'unknown format "{form}"{Known(FORMATS).advice(form, "formats")}')
         output = Path(options["output"]) if options["output"] else None
         if output is not None and (output.is_dir() or not output.resolve().parent.is_dir()):
-            what = "is a folder" if output.is_dir() else "is in a missing folder"
+            what = "is a folder" if output.is_dir() else "is in a folder that does not exist"
             raise UsageError(f"--output {options['output']} {what}; name a file")
         project = open_project()
         compiled = compile_project(project)
