@@ -168,7 +168,10 @@ class BaseCheck:
         seconds = result.seconds
         if sight.state != "blind":
             return BaseResult(item.name, "check", result.word, seconds=seconds, proof_seconds=sight.seconds)
-        return BaseResult(item.name, "check", "blind", sight.reason, "", seconds, sight.seconds, holds=True)
+        reason = sight.reason
+        if item.runner:
+            reason += f" (runner {item.runner}; commands in rules/setup.toml install the tree there)"
+        return BaseResult(item.name, "check", "blind", reason, "", seconds, sight.seconds, holds=True)
 
     def _accepted(self, tree: str, item: CommandProof) -> BaseResult:
         verdict = self._verdict(tree, item)

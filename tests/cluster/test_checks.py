@@ -62,6 +62,25 @@ def test_a_worker_does_a_check_and_its_verdict_is_used_again(far: Far) -> None:
 
 
 @pytest.mark.long
+def test_a_check_that_looks_at_another_checkout_of_its_host_is_blind_and_no_agent_starts(far: Far) -> None:
+    other = far.folder / "other"
+    other.mkdir()
+    (other / "app.py").write_text("ONE = 1\n")
+    far.repo.write("app.py", "ONE = 1\n")
+    far.repo.commit("A module")
+    declare(far, f'cd {other} && python3 -c "import app" && echo {REPORT}')
+    rules = (far.repo.path / "rules/checks.toml").read_text()
+    far.repo.write("rules/checks.toml", rules.replace('sabotage = "off"\nsabotage_reason = "-"\n', ""))
+    far.repo.milestone("m1", issue("a", "echo ONE = 2 > app.py"))
+    with far.worker("box"):
+        far.repo.doit("milestone:m1").check(4)
+    red = far.events("base-red")
+    assert [item["word"] for item in red] == ["blind"]
+    assert "runner far" in red[0]["reason"]
+    assert not far.events("attempt-started")
+
+
+@pytest.mark.long
 def test_dask_starts_a_worker_for_a_check_on_a_host_with_its_conditions(far: Far) -> None:
     ran = far.folder / "ran"
     with cluster(free_port()) as address:
