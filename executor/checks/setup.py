@@ -232,12 +232,18 @@ class TreeSetup:
             if needed.place is None or not (own_packages and needed.place.name.startswith("node-")):
                 environment = environment.joined(self._completed(slot, environment, tree, needed, logs))
         environment = environment.without_steps()
-        if not rules.steps:
-            return environment
+        if rules.steps:
+            self._complete_declared(slot, environment, tree, logs, judging=judging)
+        return environment
+
+    def _complete_declared(
+        self, slot: Slot, environment: TreeEnvironment, tree: Workspace, logs: Path, *, judging: bool
+    ) -> None:
+        """Run the commands of rules/setup.toml whose inputs or kept files have changed since their last run."""
         mark = tree.index.with_name(f"{tree.folder.name}.setup.json")
         known = read_json(mark)
         done: dict[str, list[str]] = known if isinstance(known, dict) else {}
-        for name, step in rules.steps.items():
+        for name, step in self._context.policy.setup.steps.items():
             key = step.key(_inputs(tree.start, step))
             if done.get(name) == [key, _stamp(tree.start, step) if judging else ""] and _there(tree.start, step):
                 continue
@@ -248,7 +254,6 @@ class TreeSetup:
             self._run(slot, environment, tree, name, step, logs / f"setup-{name}.log")
             done[name] = [key, _stamp(tree.start, step) if judging else ""]
             write_json(mark, done, durable=False)
-        return environment
 
     def _completed(
         self, slot: Slot, environment: TreeEnvironment, tree: Workspace, step: Step, logs: Path

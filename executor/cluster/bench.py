@@ -50,11 +50,10 @@ PYTHON, PACKAGE = "@EXECUTOR_PYTHON@", "@EXECUTOR_PACKAGE@"
 """Stand in the self-check of a workflow step for the interpreter, and for the folder with this package."""
 CHECK = "check"
 _PACKAGE = Path(__file__).resolve().parents[2]
-_MOST_OUT = 32 * 2**20
-_MOST_FILES = 200
-_MOST_LOG = 8 * 2**20
-_TAIL = 16 * 1024
-_SETUP_S = 1800.0
+_MOST_OUT = 32 * 2**20  # bytes of protocol files that come back; a choice, far above any report
+_MOST_FILES = 200  # protocol files that come back; a choice
+_MOST_LOG = 8 * 2**20  # bytes of a log that come back, its first and last half; a choice
+_SETUP_S = 1800.0  # seconds for a set-up command; half an hour, for an installation on a slow network
 
 
 class Bench:

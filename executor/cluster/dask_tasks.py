@@ -41,11 +41,11 @@ _ONE_TASK = (
     'tail -c 2000 "$log"; rm -f "$log"; exit $code'
 )
 """Runs the command of a task; only the end of its messages comes back through Dask."""
-_LOOK_S = 1.0
+_LOOK_S = 1.0  # seconds between two looks at the scheduler, and for one of its answers
 _PAUSE_S = 2.0
 """Seconds before an order is asked for again whose task ended without a claim; doubled with each further one."""
-_DOUBLINGS = 5
-_SHORT = 300
+_DOUBLINGS = 5  # doublings of the pause at most; a choice
+_SHORT = 300  # characters of a message, about four lines of a terminal
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,11 +53,11 @@ __all__ = [
 ]
 
 _WHO = Identity("make-for-milestones", "orders@localhost")
-_KEY = 20
+_KEY = 20  # hex digits, 80 bits: two ids are never the same
 _SOON_S, _NOTE_S = 0.5, 10.0
 """Seconds without an answer after which a person is told what is waited for."""
-_SENDS = 3
-_MOST_FENCES = 5
+_SENDS = 3  # times that a withdrawn check is sent again; a choice
+_MOST_FENCES = 5  # workers that a check may lose before it runs here; a choice
 _STRAY_BEATS = 3
 """Beats without a claim after which checks of killed runs are taken away from the workers."""
 
@@ -389,25 +389,22 @@ def answers_of(
         ProtocolError: with Dask, no host answers; the message says why.
         ForgeRefusedError: the remote does not take questions.
     """
-    if runner.kind == "dask":
+    while runner.kind == "dask":
         from executor.cluster.dask_tasks import conditions_on
 
-        while True:
-            try:
-                return conditions_on(runner, argv, python=python)
-            except ProtocolError:
-                if not waits(0):
-                    raise
-    names = {"python": ""} if python else {}
+        try:
+            return conditions_on(runner, argv, python=python)
+        except ProtocolError:
+            if not waits(0):
+                raise
+    names, number = {"python": ""} if python else {}, uuid.uuid4().hex[:_KEY]
     question = Order(
-        f"{owner}/ask/{uuid.uuid4().hex[:_KEY]}",
-        "",
-        (),
-        secrets=runner.env,
-        labels=runner.needs,
-        asks=argv,
-        conditions=names,
+        f"{owner}/ask/{number}", "", (), secrets=runner.env, labels=runner.needs, asks=argv, conditions=names
     )
+    return _answers(exchange, question, waits)
+
+
+def _answers(exchange: Exchange, question: Order, waits: Callable[[int], bool]) -> list[Result]:
     found: list[Result] = []
     try:
         while True:

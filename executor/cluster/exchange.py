@@ -60,9 +60,9 @@ _OTHERS = frozenset(("runs", *QUESTIONS))
 """Kinds of refs that come and go beside the orders."""
 LOG_FILE, OUT_FOLDER = "agent.log", "out"
 """Names of what comes back beside the tree."""
-_BATCH = 200
-_MOST_FILES = 10_000
-_RACES = 5
+_BATCH = 200  # refs in one push or fetch; a choice
+_MOST_FILES = 10_000  # files beside a result; a choice that bounds the memory
+_RACES = 5  # tries to move a ref that others move, too; a choice
 _PAUSE_S = 0.05
 """Seconds before the second try; doubled with each further one."""
 

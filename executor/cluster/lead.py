@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Led", "LeftOver", "Pace", "clone_of", "left_over", "left_over_on"]
 
-_LOOK_S = 1.0
-_RACES = 3
+_LOOK_S = 1.0  # seconds between two looks at a lease
+_RACES = 3  # tries to move a ref that others move, too; a choice
 _PAUSE_S = 0.05
 """Seconds before the second try; doubled with each further one."""
 _PAUSES = (0.5, 1.0, 2.0, 5.0)
@@ -209,12 +209,12 @@ class Led(Remote):
                 if now and lease and same and lease.state is State.HELD:
                     self._own[name] = _Own(item.ref, lease, now)  # of a push before, whose answer was lost
                     continue
-                self._over = TakenOverError(self._told_over(name, item.ref, now))
+                self._over = TakenOverError(self._loss(name, item.ref, now))
                 self._lost(self._over)
                 raise self._over
         return False
 
-    def _told_over(self, milestone: str, ref: str, commit: str | None) -> str:
+    def _loss(self, milestone: str, ref: str, commit: str | None) -> str:
         by = "by a run that has ended since"
         if commit is not None:
             found = self._held_by_others(ref, commit, asked=True)
@@ -273,7 +273,7 @@ class Led(Remote):
                     other = (
                         before is not None and before.state is State.HELD and before.worker.partition("/")[0] != clone
                     )
-                    return _told(milestone, before, asked=asked) if before is not None and other else ""
+                    return _take_over_text(milestone, before, asked=asked) if before is not None and other else ""
             if self._stopping.wait(min(_LOOK_S, self._pace.silence / 4)):
                 raise InterruptedRunError(f"{milestone}: the run was stopped", 130)
 
@@ -343,12 +343,12 @@ def _ref(space: str, milestone: str) -> str:
     return f"{space}/runs/{milestone}"
 
 
-def _told(milestone: str, before: Lease, *, asked: bool) -> str:
+def _take_over_text(milestone: str, before: Lease, *, asked: bool) -> str:
     why = "as asked" if asked else "which has been silent"
     return f"{milestone} is taken over from {before.host} (run {before.worker.partition('/')[2]}), {why}"
 
 
-_DAY_S = 86_400.0
+_DAY_S = 86_400.0  # seconds of a day
 _SILENT_S = 300.0
 """Age of the last beat, by the clocks of two hosts, from which a run no longer owns its orders."""
 

@@ -35,17 +35,17 @@ BEAT = b"make-for-milestones beat"
 """The line that a worker writes when it begins, and then every few seconds."""
 _PULSE, _FAREWELL = b"\n", b"end\n"
 """Heartbeat and farewell of the coordinator, behind the order."""
-_TICK_S = 1.0
+_TICK_S = 1.0  # seconds of one wait, so the most that a suspended process counts is two of them
 _FIRST_S = 600.0
 """Seconds that a worker waits for the first line of its order."""
 _LEAVE_S = 2.0
 """Seconds that a worker has to end by itself after a farewell."""
 _EXIT_S = 60.0
 """Seconds that a worker has to remove its files after the connection is lost."""
-_LOOK_MS = 200
-_QUIET_S = 0.2
-_LEFT = 255
-_CHUNK = 2**16
+_LOOK_MS = 200  # milliseconds until a worker notices that its command is over
+_QUIET_S = 0.2  # seconds for the rest of an answer after the end of its process; a choice
+_LEFT = 255  # exit code of ssh for a connection that broke
+_CHUNK = 2**16  # bytes of one read: the size of a pipe on Linux
 _GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
 

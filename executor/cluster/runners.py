@@ -48,13 +48,13 @@ _PASSED_ON = ("SSH_AUTH_SOCK", "KUBECONFIG", "DOCKER_HOST", "DOCKER_CONTEXT", "X
 _WHO = Identity("make-for-milestones", "orders@localhost")
 _SETUP_S = 1800.0
 """Seconds that a set-up command may take, as `executor.cluster.bench` has it."""
-_KEY = 20
+_KEY = 20  # hex digits, 80 bits: two ids are never the same
 _EPOCH = 0x4F000000
 """Time of a commit that only carries a tree, so that the same tree gives the same commit."""
 _PATIENCE_S = 300.0
 """Seconds of silence behind a prefix, by default: a computer may sleep, or a network be away, for minutes. Rarely is
 anything waited for so long, because most connections end with their client, and a killed run says farewell."""
-_FAREWELL_S = 4.0
+_FAREWELL_S = 4.0  # seconds between a farewell and the kill: those of `line.py` to leave, twice
 
 
 class Host:

@@ -57,10 +57,10 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _WHO = Identity("make-for-milestones", "worker@localhost")
-_PLACES = 1024
+_PLACES = 1024  # places of one worker; a choice that bounds the search
 _HELD, _PENDING = "held.json", "pending.json"
 _LATE = "refs/late"
-_MOST_LATE = 100
+_MOST_LATE = 100  # late results that are kept; a choice
 _AGENT, _CHECK = "agent", "check"
 """Kinds of orders that a place is for."""
 _UNLIKE_S = 30.0

@@ -40,11 +40,11 @@ __all__ = ["OUT", "Performed", "conditions_here", "perform", "serve", "worker_he
 OUT = "@EXECUTOR_OUT@"
 """Stands for the folder of files that come back, in arguments and variables of an order."""
 _ECHO = re.compile(r'\{"protocol": \d+, "(?:beat_s|describe|order|agent)"')
-_MOST_ANSWER = 256 * 2**20
-_HEADER = 4 * 2**20
-_MOST_OUT = 32 * 2**20
-_TAIL = 16 * 1024
-_POLL_S = 0.2
+_MOST_ANSWER = 256 * 2**20  # bytes of an answer, read as a whole; a choice that bounds the memory
+_HEADER = 4 * 2**20  # bytes of the first line of an order, with the arguments of its command
+_MOST_OUT = 32 * 2**20  # bytes of a report that comes back; a choice, far above any report
+_TAIL = 16 * 1024  # bytes of the end of a log
+_POLL_S = 0.2  # seconds between two looks at a log
 _WHO = Identity("make-for-milestones", "worker@localhost")
 
 
