@@ -172,7 +172,7 @@ def test_the_output_of_a_check_that_fails_on_the_base_is_in_the_run_the_log_and_
     assert "continues when m1/a" not in said[0]
     (next(venv.glob("lib/python3*/site-packages")) / "another-1.0.dist-info").mkdir()
     why = repo.doit("explain", "m1/a", "--json").json["verdicts"]
-    assert any("the verdict of tests is not used again: python" in line for line in why)
+    assert any("the verdict of tests is not reused: python" in line for line in why)
 
 
 def _events(repo: Repo) -> list[dict[str, Any]]:

@@ -233,7 +233,7 @@ def test_a_watcher_of_a_killed_run_says_so_within_five_seconds(night: Repo) -> N
         os.kill(terminal.pids["run"], 9)
         terminal.until("watch", lambda text: "interrupted about" in text and "running" not in text, 5)
         said = terminal.text("watch")
-        assert re.search(r"at work on m1/[bc], m1/[bc]; doit milestone:m1 resumes it", said.replace("\n", " "))
+        assert re.search(r"working on m1/[bc], m1/[bc]; doit milestone:m1 resumes it", said.replace("\n", " "))
         assert len(re.findall(r"^pending ", said, re.MULTILINE)) == 2
         assert terminal.tmux("display", "-p", "-t", "watch", "#{alternate_on}") == "1"
         os.kill(terminal.pids["watch"], 15)
