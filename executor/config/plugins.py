@@ -126,7 +126,7 @@ def load(group: str, name: str, protocol: type) -> Any:
         raise PluginError(f"{plugin} cannot be loaded: {type(error).__name__}: {error}") from error
     if not isinstance(made, protocol):
         missing = [item for item in _members(protocol) if not hasattr(made, item)]
-        raise PluginError(f"{plugin} is not a {protocol.__name__}: it has no {', '.join(missing)}")
+        raise PluginError(f"{plugin} does not implement {protocol.__name__}: it has no {', '.join(missing)}")
     return made
 
 
@@ -253,7 +253,7 @@ def check_check(plugin: Any) -> list[str]:
 
 def _problems(plugin: Any, protocol: Any, stem: str) -> Iterator[str]:
     if not isinstance(plugin, protocol):
-        yield f"it is not a {protocol.__name__}"
+        yield f"it does not implement {protocol.__name__}"
         return
     keys = [getattr(plugin, _OFFERS[stem][1])() for _ in range(2)]
     if not all(isinstance(item, Mapping) for item in keys):

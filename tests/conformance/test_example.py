@@ -80,12 +80,12 @@ def test_broken_promises_are_named() -> None:
     assert any("other keys at the second call" in item for item in problems)
     assert any("agent.offered.command" in item for item in problems), problems
     assert any('unknown key "calls"' in item for item in problems), problems
-    assert plugin_rules.check_check(Wrong()) == ["it gives list, expected the keys of a table"]
+    assert plugin_rules.check_check(Wrong()) == ["it returns list, expected the keys of a table"]
     assert len(check_channel(Wrong())) == len(NOTICES)
     assert len(check_stop_rule(lambda view: [file.path for file in view.files])) == 10
     assert check_stop_rule(lambda _: [("elsewhere", 1, "x")])[0].endswith("which the change does not touch")
     assert "it has no method open" in check_forge(Wrong(), "a", "b")
-    assert plugin_rules.check_agent(3) == ["it is no AgentPlugin"]
+    assert plugin_rules.check_agent(3) == ["it does not implement AgentPlugin"]
     assert check_channel(3) == ["it has no method send(notice, timeout)"]
 
 
@@ -93,7 +93,7 @@ def test_broken_promises_are_named() -> None:
 def test_what_cannot_be_loaded_is_named_with_its_package() -> None:
     with pytest.raises(plugins.PluginError, match=r"mfm-example 1.0.* cannot be loaded: AttributeError"):
         plugins.load("notifications", "broken", NotificationPlugin)
-    with pytest.raises(plugins.PluginError, match="is not a NotificationPlugin: it has no send"):
+    with pytest.raises(plugins.PluginError, match="does not implement NotificationPlugin: it has no send"):
         plugins.load("checks", "example", NotificationPlugin)
     with pytest.raises(plugins.PluginError, match='no plug-in "none"'):
         plugins.load("agents", "none", plugin_rules.AgentPlugin)

@@ -234,7 +234,7 @@ def test_closed_reopened_and_retargeted_pull_requests_wait_for_a_person(repo: Re
     pull.state = "closed"
     assert "was closed without being merged" in repo.doit("milestone:m1").check(4).out
     pull.state, pull.base = "open", "main"
-    assert f"goes to main, expected {BRANCH}" in repo.doit("milestone:m1").check(4).out
+    assert f"targets main, expected {BRANCH}" in repo.doit("milestone:m1").check(4).out
     pull.base, pull.title, pull.body = BRANCH, "A better title", f"Hello.\n\n{pull.body}\nBye."
     hub.set_check(pull.sha, "ci", "success")
     repo.doit("milestone:m1").check()

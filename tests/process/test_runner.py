@@ -310,7 +310,7 @@ def test_what_a_successful_command_leaves_behind_is_killed_and_counted(
     ended = supervisor.run(command(*tree(tmp_path, "leave")))
     assert survivors(tmp_path) == []
     assert (ended.ok, ended.leftovers) == (True, 3)
-    assert ended.describe() == "exit 0; 3 left-over processes killed"
+    assert ended.describe() == "exit 0; 3 leftover processes killed"
 
 
 def test_a_process_that_forks_and_exits_all_the_time_is_caught(

@@ -226,7 +226,7 @@ def test_a_branch_in_the_way_of_the_name_is_named_before_anything_is_begun(tmp_p
     repo = project(tmp_path / "repo")
     repo.git("branch", "milestone")
     out = repo.doit("milestone:m1").check(4).out
-    assert 'branch "milestone" is in the way' in out
+    assert 'branch "milestone" conflicts' in out
     assert repo.statuses() == {"m1/1": "blocked", "m1/2": "blocked"}
     repo.git("branch", "-m", "milestone", "mine")
     repo.doit("milestone:m1").check(0)
