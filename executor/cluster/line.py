@@ -316,6 +316,8 @@ class Line:
         """
         self._left, self._patience = size, patience if beat else _FIRST_S
         over = threading.Event()
+        if beat:
+            self._beaten()  # before any work: from the first heartbeat on, the coordinator counts the silence
         threading.Thread(target=self._keep, args=(over, beat, patience), daemon=True).start()
         try:
             yield
@@ -355,7 +357,7 @@ class Line:
 
     def _keep(self, over: threading.Event, beat: float, patience: float) -> None:
         """Thread: beat and listen until the block is over or the connection is lost."""
-        poll, silence, due = select.poll(), _Silence(), 0.0
+        poll, silence, due = select.poll(), _Silence(), time.monotonic() + beat
         poll.register(self._answer, 0)  # an error or a hang-up is always reported
         listening = False
         while not over.is_set() and not self.lost:
