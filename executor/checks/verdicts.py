@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from executor.checks.junit import ReportError, read_junit
 from executor.checks.spec import CommandProof
 from executor.errors import ExecutorError, StateFullError
-from executor.process.files import read_json, write_atomic, write_json
+from executor.process.files import ASKED, read_json, write_atomic, write_json
 from executor.process.runner import sane_path
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ABSENT",
-    "ASKED",
     "Asked",
     "ToolVersions",
     "Verdict",
@@ -271,8 +270,6 @@ def _shown(conditions: Mapping[str, str], name: str) -> str:
     return value[:19] if value.startswith("sha256:") else value or "(none)"
 
 
-ASKED = "_asked.json"
-"""File of `.cache/` with the versions to query in each run."""
 ABSENT = "absent"
 """Version of a tool that is not installed."""
 _TIMEOUT = 30  # seconds; a tool that does not print its version by then has none

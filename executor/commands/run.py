@@ -345,7 +345,7 @@ def _of_milestones(words: list[str]) -> bool:
 
 def _ask_versions(project: Project) -> None:
     """Query versions of tools that may have changed without a change of any local file."""
-    from executor.checks.verdicts import ASKED
+    from executor.process.files import ASKED
 
     if (project.cache / ASKED).exists():
         from executor.checks.verdicts import ToolVersions

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ABSENT",
+    "ASKED",
     "HANDOFF",
     "JOURNAL",
     "LOCAL",
@@ -57,6 +58,9 @@ __all__ = [
     "write_json",
     "write_over",
 ]
+
+ASKED = "_asked.json"
+"""File of `.cache/` with the versions of tools to query in each run. A run without it loads no code of checks."""
 
 
 JOURNAL = "journal.000001.jsonl"
