@@ -1,4 +1,4 @@
-"""A place where a worker does the orders of agents and checks, one at a time: repository, trees, files for both sides.
+"""A place of a worker, which does one order of an agent or a check at a time: repository, trees, exchanged files.
 
 The same parts as on one machine: the workspace, the supervisor, the sandbox, the import of the tree.
 """
@@ -74,7 +74,7 @@ class Bench:
         self.store.close()
 
     def do(self, order: Order, inputs: Mapping[str, bytes], supervisor: Supervisor) -> tuple[Result, dict[str, bytes]]:
-        """Do the order of an agent; returns its result, and the files that come with it.
+        """Do the order of an agent; returns its result and the files that accompany it.
 
         Args:
             order: the order, with its brief.
@@ -110,7 +110,7 @@ class Bench:
         return self._taken(order, agent, tree, replace(ended_as(result, ended), fault="")), self._left(agent)
 
     def judge(self, order: Order, supervisor: Supervisor) -> tuple[Result, dict[str, bytes]]:
-        """Do the order of a check; returns its result, and the log and reports that come with it.
+        """Do the order of a check; returns its result, log and reports.
 
         Its conditions are those after it has run, so that a tool which is replaced meanwhile is noticed.
 
@@ -290,7 +290,7 @@ def _profile(order: Order) -> Agent:
     try:
         return Agent.model_validate(dict(order.agent))
     except ValueError as error:
-        raise ProtocolError(f"the profile of {order.id} is of another version: {error}") from error
+        raise ProtocolError(f"the profile of {order.id} has another version: {error}") from error
 
 
 def _lacking(order: Order, *, boxed: bool, sandbox: Sandbox | None) -> str:

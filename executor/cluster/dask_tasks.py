@@ -66,7 +66,7 @@ class Asked:
 
 
 def due(asked: Asked | None, scheduler: str, *, now: float, patience: float) -> bool:
-    """Return whether a task has to be submitted for an order that no living worker has claimed. Pure.
+    """Return whether to submit a task for an order that no live worker holds. Pure.
 
     A task that waits for a free slot is asked for again as well: Dask may have lost it, and a second start does no
     harm. The pauses grow, so that a long queue is not flooded.
@@ -84,7 +84,7 @@ def due(asked: Asked | None, scheduler: str, *, now: float, patience: float) -> 
 
 
 def lacking(workers: Mapping[str, Mapping[str, float]], wanted: Mapping[str, float]) -> str:
-    """Return why none of the workers can take a task; empty if one can. Pure.
+    """Return the reason why no worker can take a task; empty if one can. Pure.
 
     Args:
         workers: the resources of each worker of the scheduler.
@@ -122,7 +122,7 @@ class _Link:
 
 
 class DaskStarter:
-    """Has workers started for orders, in a thread that talks to Dask; its methods return at once.
+    """Starts workers for orders, in a thread that talks to Dask; its methods return immediately.
 
     Args:
         runner: the runner, of the kind ``dask``.
@@ -143,7 +143,7 @@ class DaskStarter:
         self._thread: threading.Thread | None = None
 
     def want(self, order: str, asked: Order | None = None) -> None:
-        """Have a worker started for an order: nobody has claimed it, or the worker that did is silent.
+        """Start a worker for an order that is unclaimed or whose worker is silent.
 
         Args:
             order: id of the order.
@@ -269,7 +269,7 @@ class _Scheduler:
 
 
 def ask_dask(runner: Runner) -> dict[str, object]:
-    """Ask a host behind a scheduler what it is, as `executor.cluster.runners.ask` does behind a prefix.
+    """Ask a host behind a scheduler for its description, as `executor.cluster.runners.ask` does behind a prefix.
 
     Raises:
         ProtocolError: no scheduler answers, no worker has the resources, or the command of the worker fails there.
@@ -285,7 +285,7 @@ def ask_dask(runner: Runner) -> dict[str, object]:
 
 
 def conditions_on(runner: Runner, argv: tuple[str, ...], *, python: bool) -> list[Result]:
-    """Ask each host behind a scheduler that takes checks for its conditions of verdicts of a command.
+    """Ask each host of a scheduler that takes checks for the verdict conditions of a command.
 
     Raises:
         ProtocolError: no scheduler answers, no worker has the resources, or the command of the worker fails there.
@@ -293,8 +293,8 @@ def conditions_on(runner: Runner, argv: tuple[str, ...], *, python: bool) -> lis
     link = _linked(runner)
     try:
         found = _answering(link, runner, runner.check_resources, argv, python=python)
-        told = ((word, str(facts.get("host")), _conditions(facts)) for word, facts in found.items())
-        return [Result("-", 1, word, host, "exited", conditions=conditions) for word, host, conditions in told]
+        answers = ((word, str(facts.get("host")), _conditions(facts)) for word, facts in found.items())
+        return [Result("-", 1, word, host, "exited", conditions=conditions) for word, host, conditions in answers]
     finally:
         _unlinked(link)
 
@@ -321,7 +321,7 @@ def _answering(
 def _described(
     link: _Link, runner: Runner, addresses: Iterable[str], argv: tuple[str, ...], *, python: bool
 ) -> dict[str, dict[str, object] | str]:
-    """Return what hosts say that they are, by the address of their worker, or why one does not.
+    """Return the descriptions of hosts by the address of their worker, or the reason for a missing one.
 
     The question is no task, so it waits for no free slot.
     """

@@ -55,7 +55,7 @@ __all__ = [
 _WHO = Identity("make-for-milestones", "orders@localhost")
 _KEY = 20  # hex digits, 80 bits: two ids are never the same
 _SOON_S, _NOTE_S = 0.5, 10.0
-"""Seconds without an answer after which a person is told what is waited for."""
+"""Seconds without an answer until a message names what the run waits for."""
 _SENDS = 3  # times that a withdrawn check is sent again; a choice
 _MOST_FENCES = 5  # workers that a check may lose before it runs here; a choice
 _STRAY_BEATS = 3
@@ -63,7 +63,7 @@ _STRAY_BEATS = 3
 
 
 class HostError(ExecutorError):
-    """The host of an agent fails or lacks something; the message says which. The issue is not at fault.
+    """The host fails or lacks something, which the message names. The issue is not at fault.
 
     Args:
         text: the reason.
@@ -84,7 +84,7 @@ class WithdrawnError(HostError):
 
 
 class Desk:
-    """The orders of one milestone's run on the refs of a remote; its threads share one look at the remote.
+    """The orders of one run of a milestone on the refs of a remote. Its threads share one reading of the remote.
 
     Args:
         context: the run.
@@ -110,7 +110,7 @@ class Desk:
             self._starter = DaskStarter(runner, remote.url)
 
     def done(self, order: Order, seen: Callable[[Lease], None]) -> Arrived:
-        """Publish an order, or adopt the same order of a run before, and wait for its result.
+        """Publish an order, or adopt the same order of an earlier run, and wait for its result.
 
         Args:
             order: the order.
@@ -129,10 +129,10 @@ class Desk:
                 self._starter.drop(order.id)
 
     def judged(self, order: Order) -> tuple[Arrived, Ended]:
-        """Have a worker do the order of a check, and remove its refs. It is sent again if somebody else withdrew it.
+        """Run a check on a worker, then remove the refs of its order. An order that another run withdrew is sent again.
 
         Raises:
-            HostError: nobody claims it, or its host fails.
+            HostError: no worker claims it, or its host fails.
             OrphanError: no host has its conditions any more.
             InterruptedRunError: the run is being stopped; the order is cancelled.
             ForgeRefusedError: the remote does not take orders.
@@ -154,7 +154,7 @@ class Desk:
                     return self.done(order, lambda _: None)
                 finally:
                     self.drop(order.id)
-        raise WithdrawnError(f"somebody else withdrew the order {order.id} {_SENDS} times", away=True)
+        raise WithdrawnError(f"another run withdrew the order {order.id} {_SENDS} times", away=True)
 
     def _awaited(self, order: Order, seen: Callable[[Lease], None]) -> Arrived:
         last, since, away, asked = "", time.monotonic(), False, 0.0
@@ -182,7 +182,7 @@ class Desk:
                 ref.endswith(f"/orders/{order.id}") for ref in board.strange
             )
             if gone or (lease is not None and lease[0].state is State.CANCELLED):
-                raise WithdrawnError(f"the order {order.id} was withdrawn from the remote by somebody else", away=True)
+                raise WithdrawnError(f"another run withdrew the order {order.id} from the remote", away=True)
             if lease is not None and lease[1] != last and lease[0].state is State.HELD:
                 last, asked = lease[1], 0.0
                 seen(lease[0])
@@ -192,7 +192,7 @@ class Desk:
             asked = self._still_hopes(order, lease[0].fence if lease is not None else 0, silent, asked)
 
     def _still_hopes(self, order: Order, fence: int, silent: float, asked: float) -> float:
-        """Withdraw an order that nobody will claim or end; returns the silence at which its conditions were asked for.
+        """Withdraw an order that no worker will finish; returns the silence at the last query of its conditions.
 
         A check that waits may do so for the places of checks that a killed run has left. Those go, once for each run.
         The order goes if nobody claims it for too long, no host has its conditions, or it ends whatever worker begins.
@@ -204,12 +204,12 @@ class Desk:
             )
         if order.asks and fence > _MOST_FENCES:
             self.cancel(order.id)
-            raise HostError(f"{fence} workers began {order.profile}, and none of them ended it")
+            raise HostError(f"{fence} workers started {order.profile} and none finished it")
         if order.asks and silent > asked + self._runner.patience_s:
             asked = silent
             if self._is_orphan(order):
                 self.cancel(order.id)
-                raise OrphanError(f"no host of {self._runner.name} has the conditions of {order.id} any more")
+                raise OrphanError(f"no host of {self._runner.name} still has the conditions of {order.id}")
         if silent > self._runner.claim_s:
             self.cancel(order.id)
             raise HostError(self._unclaimed(order, silent), away=True)
@@ -222,7 +222,7 @@ class Desk:
             raise HostError(f"the result of {result.order} cannot be used: {error}") from error
 
     def _start_worker(self, order: Order, lease: Lease | None, silent: float) -> None:
-        """Have a worker started for an order without a living one; its lease says so, and never Dask."""
+        """Start a worker for an order without a live one. The lease decides that, never Dask."""
         if self._starter is None:
             return
         if lease is None or lease.state is State.FREE or silent > self._runner.patience_s:
@@ -281,23 +281,23 @@ class Desk:
             return self._board
 
     def asked(self, argv: tuple[str, ...], *, python: bool) -> Mapping[str, str]:
-        """Ask the hosts of the workers for their conditions of verdicts of a command, and choose among them.
+        """Ask the workers for their verdict conditions of a command, and choose one set.
 
         Raises:
             HostError: no host answers.
             InterruptedRunError: the run is being stopped.
         """
-        since, told = time.monotonic(), False
+        since, noted = time.monotonic(), False
 
         def waits(found: int) -> bool:
-            nonlocal told
+            nonlocal noted
             silent = time.monotonic() - since
-            if silent > _NOTE_S and not told:
-                told = True
+            if silent > _NOTE_S and not noted:
+                noted = True
                 text = f"no worker of {self._runner.name} has answered yet; start one: {self._advice()}"
                 self._context.tell("wait", self._context.name, text)
             soon = min(self._runner.poll_s, _SOON_S)  # other hosts answer a moment after the first one
-            if self._context.stopping.wait(self._runner.poll_s if told or found else soon):
+            if self._context.stopping.wait(self._runner.poll_s if noted or found else soon):
                 raise InterruptedRunError(f"the question to {self._runner.name} was interrupted", 130)
             return silent < self._runner.claim_s
 
@@ -375,7 +375,7 @@ def answers_of(
     python: bool,
     waits: Callable[[int], bool],
 ) -> list[Result]:
-    """Ask the workers of a runner for their conditions of verdicts of a command; the question is removed at the end.
+    """Ask the workers of a runner for their verdict conditions of a command, then remove the question.
 
     Args:
         exchange: the refs.
@@ -423,10 +423,10 @@ def _answers(exchange: Exchange, question: Order, waits: Callable[[int], bool]) 
 
 
 def probed(remote: Remote, refs: Refs) -> str:
-    """Return where a remote takes refs of orders, and what is there; a probe is pushed and deleted again.
+    """Return where a remote accepts refs of orders and how many it has; pushes a probe and deletes it.
 
     Raises:
-        ForgeRefusedError: it takes them nowhere.
+        ForgeRefusedError: it accepts none.
         ForgeUnavailableError: it cannot be reached.
     """
     tips = remote.tips(*(f"{space}/*" for space in SPACES))

@@ -148,7 +148,7 @@ class Exchange:
         return self._remote.name
 
     def publish(self, orders: Sequence[Order], kind: str = "orders") -> None:
-        """Push orders, in one go; ``asks`` as the kind of refs for questions, which every worker answers.
+        """Push orders in one push. With the kind ``asks`` they are questions, which every worker answers.
 
         Raises:
             ForgeRefusedError: the remote takes neither name space, or has an order of this name.
@@ -167,7 +167,7 @@ class Exchange:
         raise ForgeRefusedError(f"{self._remote.name} does not take work orders: {reason}")
 
     def board(self, below: str = "", kinds: Sequence[str] = _KINDS) -> Board:
-        """Return what the remote has; only commits that are new here are fetched.
+        """Return the contents of the remote; only commits that are missing here are fetched.
 
         Args:
             below: beginning of the ids of the orders that count, such as ``m1/``; empty: all.
@@ -205,14 +205,14 @@ class Exchange:
             result = decoded(Result, data)
             found.results.setdefault(order.rpartition("/")[0], []).append((result, commit))
         else:
-            raise ProtocolError("it is none of ours")
+            raise ProtocolError("it is not a ref of work orders")
 
     def files(self, commit: str, folder: str) -> dict[str, bytes]:
         """Return the files below a folder of an order, or of the commit beside a result, by their names in it."""
         return files_in(self._objects, commit, folder)
 
     def claim(self, order: Order, before: tuple[Lease, str] | None, worker: str, host: str, space: str) -> Held | None:
-        """Claim an order, or take it over from a lease; None if somebody else was faster, or the order is gone.
+        """Claim an order, or take it over from a lease; None if another worker was faster or the order is gone.
 
         An order may be removed between the look at it and the claim, and its lease with it, so the claim looks again.
         """
@@ -225,7 +225,7 @@ class Exchange:
         return held
 
     def beat(self, held: Held) -> Held | None:
-        """Say that the worker lives; None if the lease was taken over or cancelled: the work has to stop.
+        """Renew a lease; None if it was taken over or cancelled, and the work has to stop.
 
         Raises:
             ForgeUnavailableError: the remote cannot be reached; the lease may still be held.
@@ -237,7 +237,7 @@ class Exchange:
         self._moved(replace(held.lease, state=State.FREE, beat=held.lease.beat + 1), held.commit, held.space)
 
     def finish(self, held: Held, result: Result, commit: str) -> bool:
-        """Push a result; False if it came late: it is kept, and does not land.
+        """Push a result; False if it is late: it is kept and does not land.
 
         Args:
             held: the lease.
@@ -329,7 +329,7 @@ class Exchange:
         raise ForgeRefusedError(f"{self._remote.name} does not take the lease of {lease.order}: {reason}")
 
     def _own(self, lease: Lease, there: str | None) -> Lease | None:
-        """Return the lease that the remote has if it is of the same claim; None if it is somebody else's.
+        """Return the lease on the remote if it belongs to the same claim; None otherwise.
 
         A push may arrive although its answer is lost, and a beat may arrive after the work ends. Such a lease was
         written here, so its commit is here.
@@ -392,7 +392,7 @@ def result_commit(objects: Store, result: Result, order: str, files: Mapping[str
 
 
 def files_in(objects: Store, commit: str, folder: str) -> dict[str, bytes]:
-    """Return the files below a folder of a commit's tree, by their names in it; the empty folder is the top.
+    """Return the files below a folder of a commit's tree by their relative names; an empty folder is the root.
 
     Whoever may push writes such trees, so a name that leads out of the folder it is put into refuses them all.
 
@@ -407,7 +407,7 @@ def files_in(objects: Store, commit: str, folder: str) -> dict[str, bytes]:
     names = [path.removeprefix(start) for path in paths]
     wrong = next((name for name in names if not {"", ".", ".."}.isdisjoint(name.split("/"))), "")
     if wrong or len(names) > _MOST_FILES:
-        raise ProtocolError(f"it has a file of the name {wrong}" if wrong else f"it has {len(names)} files")
+        raise ProtocolError(f"it has a file with the refused name {wrong}" if wrong else f"it has {len(names)} files")
     return {name: objects.blob(commit, path) or b"" for name, path in zip(names, paths, strict=True)}
 
 
@@ -418,7 +418,7 @@ def _written(
 
 
 def lease_commit(objects: Store, who: Identity, lease: Lease, ref: str, before: str | None) -> str:
-    """Return a commit with a lease; among branches it has the commit before as its parent.
+    """Return a commit with a lease. In the name space of branches, its parent is the previous one.
 
     A shared remote often takes only fast-forwards of branches (`receive.denyNonFastForwards`).
     """

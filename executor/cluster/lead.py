@@ -193,7 +193,7 @@ class Led(Remote):
             turn += 1
 
     def _arrived(self, own: dict[str, _Own]) -> bool:
-        """Return whether the remote has these leases, the last of which a push has moved.
+        """Return whether the remote has these leases after a push.
 
         Raises:
             TakenOverError: it has those of another run.
@@ -267,7 +267,7 @@ class Led(Remote):
                     raise BusyError(
                         f"milestone {milestone} is already being run on {before.host} "
                         f"(run {before.worker.partition('/')[2]}); nothing was done here; "
-                        "`--take-over` stops that run and goes on here"
+                        "`--take-over` stops that run and continues here"
                     )
                 case Entry.BEGIN if self._begins(milestone, ref, commit, _next(milestone, before, worker)):
                     other = (
@@ -318,7 +318,7 @@ class Led(Remote):
         return next(((name, tips[name]) for name in names if name in tips), (names[0], None))
 
     def _read(self, ref: str, commit: str) -> Lease | None:
-        """Return the lease that a commit has; None if the ref has moved on.
+        """Return the lease in a commit; None if the ref has moved since.
 
         Raises:
             ProtocolError: it is none of ours, or of another version.
@@ -355,7 +355,7 @@ _SILENT_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class LeftOver:
-    """Refs on a remote that no run owns.
+    """Refs on a remote without an owner.
 
     Attributes:
         name: the order, the milestone of a lease, or the ref itself if it is none of ours.

@@ -1,4 +1,4 @@
-"""The connection to a worker behind a `prefix`, with heartbeats in both directions; both of its ends.
+"""Both ends of the connection to a worker behind a `prefix`, with heartbeats in both directions.
 
 The end of a connection often does not arrive: Slurm, Kubernetes and containers keep the standard input of a process
 open when their client is killed, and a host without power closes nothing. So each side writes something every few
@@ -68,7 +68,7 @@ class _Silence:
 
 
 class _Relay:
-    """The end of the coordinator.
+    """The end at the coordinator.
 
     Args:
         process: the started prefix, with pipes.
@@ -209,7 +209,7 @@ def command(given: str, answer: str, beat: float, patience: float, words: tuple[
 
 
 def asked(words: tuple[str, ...], question: bytes, seconds: float, env: dict[str, str]) -> tuple[bytes, str]:
-    """Ask the worker behind a prefix a question; returns its standard output, and its standard error.
+    """Ask the worker behind a prefix a question; returns its standard output and standard error.
 
     It uses files, because a process that the prefix leaves in the background would hold pipes open.
 
@@ -255,7 +255,7 @@ class LineLostError(Exception):
 
 
 class Line:
-    """The end of the worker.
+    """The end at the worker.
 
     Args:
         given: descriptor of its standard input, with the order.
@@ -307,7 +307,7 @@ class Line:
 
     @contextmanager
     def kept(self, beat: float, patience: float, size: int | None) -> Iterator[None]:
-        """Beat, and listen, during the block; the process exits if the block does not end after a loss.
+        """Send and expect heartbeats during the block; the process exits if the block outlives a loss.
 
         Args:
             beat: seconds between two heartbeats; 0: the coordinator is an older one that neither sends nor wants any.
@@ -384,7 +384,7 @@ class Line:
             self._lose("the coordinator has ended")
 
     def _beaten(self) -> bool:
-        """Write a heartbeat, unless the answer is being written or nobody has read the last ones."""
+        """Write a heartbeat unless the answer is being written or the pipe is full."""
         if not self._writing.acquire(blocking=False):
             return False
         try:

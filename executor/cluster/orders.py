@@ -1,7 +1,7 @@
 """Work orders, leases and results as values, and the rules about them. Pure.
 
 An order is a commit whose parent is its base, so one fetch brings everything. A lease is a ref that moves only by
-compare-and-swap: whoever creates it has claimed the order, its beat counts up while the worker lives, and its fence
+compare-and-swap: its creator has claimed the order, its beat counts up while the worker lives, and its fence
 counts up with each worker that takes it over. Clocks of hosts are not compared: a lease is silent if the observer has
 seen no other beat for a time by its own clock. Only the result of the highest fence counts; one that comes late is kept
 and never lands.
@@ -70,7 +70,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """How the worker takes the tree that an agent left; the coordinator imports it once more by the same rules.
+    """How the worker imports the tree of an agent; the coordinator imports it again by the same rules.
 
     Attributes:
         excludes: ignore rules of the coordinator.
@@ -246,7 +246,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 
 
 def _is_of_type(value: object, name: str) -> bool:
-    """Return whether a value from JSON fits the type of a field; whoever may push to the remote writes these values."""
+    """Return whether a value from JSON fits the type of a field. Anyone who may push to the remote can write it."""
     allowed = _TYPES.get(name)
     if allowed is None:
         return True
@@ -289,12 +289,12 @@ def decoded(kind: type[_T], data: bytes) -> _T:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ProtocolError(f"no {kind.__name__.lower()} of this version: {error}") from error
     if not is_order_id(str(known.get("id", known.get("order")))):
-        raise ProtocolError("its id is no part of a ref name")
+        raise ProtocolError("its id cannot be part of a ref name")
     return value
 
 
 def same_work(one: Order, other: Order) -> bool:
-    """Return whether two orders ask for the same: the result of one is a result of the other.
+    """Return whether two orders request the same work, so that the result of one serves the other.
 
     Briefs may differ in what surrounds the issue, such as the issues in progress beside it; the base of a check, whose
     tree is part of its id, may differ in its history.
@@ -373,11 +373,11 @@ class Watch:
 def what_to_do(
     order: Order, lease: Lease | None, labels: frozenset[str], *, silence: float, patience: float, now: float
 ) -> Do:
-    """Decide what a free worker does about an order.
+    """Decide what a free worker does with an order.
 
     Args:
         order: the order.
-        lease: its lease; None if nobody has claimed it.
+        lease: its lease; None if it is unclaimed.
         labels: labels of the worker.
         silence: seconds since the observer saw the lease move.
         patience: seconds of silence after which a lease is taken over.

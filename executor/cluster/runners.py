@@ -114,7 +114,7 @@ class Host:
             answer.unlink(missing_ok=True)
 
     def agent_done(self, context: RunContext, order: Order, log: Path, seen: Callable[[Lease], None]) -> Arrived:
-        """Have an agent work there; its output goes to the log while it works.
+        """Run an agent there; its output goes to the log while it works.
 
         Raises:
             HostError: the host fails.
@@ -145,7 +145,7 @@ class Host:
 
 
 class Crowd:
-    """The workers of a runner, as the host of checks: whoever has the right conditions does one.
+    """The workers of a runner as one host of checks: any worker with the required conditions runs one.
 
     Args:
         runner: the runner.
@@ -162,7 +162,7 @@ class Crowd:
         self._asking, self._lock = threading.Lock(), threading.Lock()
 
     def conditions(self, context: RunContext, argv: tuple[str, ...], *, python: bool) -> dict[str, str] | None:
-        """Return the conditions of verdicts of a command there, asked once; None if no host answers.
+        """Return the verdict conditions of a command there, queried once; None if no host answers.
 
         Raises:
             InterruptedRunError: the run is being stopped.
@@ -243,7 +243,7 @@ class Hosts:
         log: Path,
         seen: Callable[[Lease], None],
     ) -> Arrived:
-        """Have a host of a runner do the order of an agent.
+        """Run the order of an agent on a host of a runner.
 
         Args:
             context: the run.
@@ -281,7 +281,7 @@ class Hosts:
 
 
 def ask(runner: Runner, argv: tuple[str, ...], *, python: bool = False) -> dict[str, object]:
-    """Ask the host of a runner what it is: ``host``, ``git``, ``python``, and ``conditions`` of a command.
+    """Ask the host of a runner for its description: ``host``, ``git``, ``python``, and ``conditions`` of a command.
 
     Raises:
         ProtocolError: there is no answer, or none of this version.
@@ -299,7 +299,7 @@ def ask(runner: Runner, argv: tuple[str, ...], *, python: bool = False) -> dict[
 
 
 def tried(runner: Runner, repository: Repository, remote: str | None, *, asks: bool) -> tuple[str, str]:
-    """Try a runner: ask its host, or send an order that nobody claims to its remote and take it back.
+    """Try a runner: ask its host, or push a probe to its remote and delete it.
 
     Args:
         runner: the runner.
@@ -325,7 +325,7 @@ def tried(runner: Runner, repository: Repository, remote: str | None, *, asks: b
 
 
 def _judges(runner: Runner, repository: Repository, name: str) -> str:
-    """Ask the workers of a runner for their conditions of verdicts, as a check does; returns which hosts answer.
+    """Ask the workers of a runner for their verdict conditions, as a check does; returns the hosts that answer.
 
     Raises:
         ProtocolError: none does.
@@ -397,7 +397,7 @@ def _unpacked(context: RunContext, store: Store, value: Mapping[str, object], or
     commit = str(value.get("result"))
     result = decoded(Result, Refs(repository).message(commit).partition("\n\n")[2].encode())
     if result.order != order.id:
-        raise ProtocolError("its answer is to another order")
+        raise ProtocolError("it answered another order")
     return Arrived(result, commit, files_in(store, f"{commit}^2", ""))
 
 
@@ -423,15 +423,15 @@ def _read(answer: Path, order: Order, out: Path, said: str) -> Ended:
     value = answer_in(answer, said)
     result = decoded(Result, json.dumps(value.get("result")).encode())
     if result.order != order.id:
-        raise ProtocolError("its answer is to another order")
+        raise ProtocolError("it answered another order")
     files = value.get("files")
     for name, data in files.items() if isinstance(files, dict) else ():
         if "/" in name or name.startswith("."):
-            raise ProtocolError(f"it sends a file of the name {name}")
+            raise ProtocolError(f"it sent a file with the refused name {name}")
         try:
             (out / name).write_bytes(base64.b64decode(data, validate=True))
         except (binascii.Error, TypeError, ValueError) as error:
-            raise ProtocolError(f"it sends {name} in another form") from error
+            raise ProtocolError(f"it sent {name} in another form") from error
     ended = ending_of(result)
     if ended is None:
         raise ProtocolError(f"the command was {result.how} there: {result.problem}")

@@ -211,7 +211,7 @@ class Station:
         return False
 
     def _may_do(self, order: Order, only: str) -> bool:
-        """Return whether this place is for such orders, and the host has the conditions that a check needs.
+        """Return whether this place takes such orders and the host has the conditions of the check.
 
         Raises:
             ProtocolError: it is the only order of this worker, and the host has other conditions.
@@ -224,7 +224,7 @@ class Station:
         if here == order.conditions:
             return True
         names = sorted(name for name in {*here, *order.conditions} if here.get(name) != order.conditions.get(name))
-        text = f"{self._host} has other conditions than {order.id} needs: {', '.join(names)}"
+        text = f"{self._host} does not have the conditions of {order.id}: {', '.join(names)}"
         if only:
             raise ProtocolError(text)
         _say(text)
@@ -234,7 +234,7 @@ class Station:
         return False
 
     def answer(self, poll: float, working: Sequence[threading.Thread]) -> None:
-        """Answer questions about this host as long as the worker works; its places may all be in use.
+        """Answer questions about this host until the worker ends, also while all its places are in use.
 
         Args:
             poll: seconds between two looks.

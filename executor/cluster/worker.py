@@ -98,7 +98,7 @@ def _answered(header: Mapping[str, Any], line: Line) -> dict[str, object]:
 
 
 def worker_header(data: bytes, said: str, name: str) -> dict[str, object]:
-    """Return the answer of a worker: the last line of its form, whatever a login shell prints around it.
+    """Return the answer of a worker: the last line in its format; a login shell may print other lines.
 
     Args:
         data: its standard output.
@@ -120,7 +120,7 @@ def worker_header(data: bytes, said: str, name: str) -> dict[str, object]:
             if number in {PROTOCOL, CONNECTION}:
                 return dict(value)
             raise ProtocolError(f"{name}: protocol {number}, expected {CONNECTION}; use one version on all hosts")
-    raise ProtocolError(f"{name} gives no answer of a worker: {_instead(lines, said)}")
+    raise ProtocolError(f"{name} did not answer as a worker: {_instead(lines, said)}")
 
 
 def answer_in(path: Path, said: str) -> dict[str, object]:
@@ -254,7 +254,7 @@ def _beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
 
 
 def perform(order: Order, folder: Path, supervisor: Supervisor, *, shown: bool = True) -> Performed:
-    """Run the command of an order in ``tree`` of a folder, with the set-up commands before it.
+    """Run the set-up commands and the command of an order in ``tree`` below a folder.
 
     Args:
         order: the order.

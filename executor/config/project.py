@@ -268,7 +268,7 @@ def _without_missing_bases(compiled: Compiled) -> Compiled:
 
     declared = list(compiled.loaded.milestones.values())
     if len(declared) <= 1:
-        return compiled  # whoever looks its base up says so
+        return compiled  # the lookup of its base reports it
     refs = Refs(compiled.project.repository)
     tips = refs.tips(list({f"refs/heads/{name}" for milestone in declared for name in base_names(milestone)}))
     faults: list[Fault] = []

@@ -44,7 +44,7 @@ __all__ = ["Adoption", "is_later", "run_elsewhere"]
 
 
 def run_elsewhere(work: Work, slot: Slot, runner: Runner) -> str | Failure:
-    """Have a host of a runner do the work of an agent; returns the tree that it left, or the failure.
+    """Run an agent on a host of a runner; returns the tree that it left, or the failure.
 
     Raises:
         InterruptedRunError: the run is being stopped.
@@ -260,7 +260,7 @@ class Adoption:
             when=int(time.time()),
         )
         run.record(event, issue)
-        run.warn(f"{ref}: attempt {number} goes on, which another machine had started")
+        run.warn(f"{ref}: attempt {number}, which another machine started, continues")
 
     def _is_wanted(self, ref: str, order: Order, number: int, last: Attempt | None) -> bool:
         """Return whether an order is the work that this issue needs next, and later than all that is known here."""

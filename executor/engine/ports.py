@@ -67,7 +67,7 @@ class Publisher(Protocol):
         """Synchronise, and return the commit to prove a result of the issue on: the tip, or the layer below it."""
 
     def unstack(self, issue: IssueRun) -> bool:
-        """Have a result that was refused judged again on the tip; False if it was judged there, or is never stacked."""
+        """Judge a refused result again on the tip; False if it was judged there or is never stacked."""
 
     def show_stopped(self, candidate: Candidate) -> None:
         """Show a result that waits for a person."""

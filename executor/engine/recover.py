@@ -204,7 +204,7 @@ class Recovery:
         runner = session.policy.runner_of(node.issue, agent) if node is not None else None
         wanted = node is not None and attempt.spec_key == session.observer.spec_key(ref)
         if runner is not None and runner.claimed and wanted and not attempt.tree:
-            self._run.messages.append(f"{ref}: attempt {attempt.number} goes on at runner {runner.name}")
+            self._run.messages.append(f"{ref}: attempt {attempt.number} continues on runner {runner.name}")
             return True
         known = session.policy.runners.get(attempt.runner)
         if known is not None and known.claimed:

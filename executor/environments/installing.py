@@ -4,7 +4,7 @@
 looks for packages in the folders above a file. Without its own folder, a tree inside the checkout would find the
 packages of the checkout, and among them the links to the checkout's own workspaces.
 
-A tree whose lock file is not the one of the checkout, or that nobody has installed, gets what its lock says, by uv. It
+A tree whose lock file differs from that of the checkout, or is not installed, gets what its lock says, by uv. It
 is made once for each lock and then overlaid like an environment of the user's. Files of requirements that differ from
 those of the checkout are installed into a folder that comes before the user's packages.
 """

@@ -170,7 +170,7 @@ class ForgePublisher(Connection):
         return tip if layer is None else layer.commit
 
     def unstack(self, issue: IssueRun) -> bool:
-        """Have a refused result judged on the tip, since the layer below may be the cause; False if it was."""
+        """Judge a refused result on the tip, since the layer below may be the cause; False if it was judged there."""
         if not self._rules.stack or not self.merges:
             return False
         self.unstacked ^= {issue.ref}

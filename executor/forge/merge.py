@@ -107,7 +107,7 @@ class Merging:
         self._session = issue.session
 
     def merge(self, attempt: Attempt, tip: str, landing: Landing, change: Change) -> bool:
-        """Have a proved candidate merged; False if branch or pull request moved and the proof must be repeated."""
+        """Merge a proved candidate; False if branch or pull request moved and the proof must be repeated."""
         if self._stacks():
             with self._run.landing_lock:  # one stack: no other pull request is opened on the same layer
                 now, layer = RemoteBranch(self._run).catch_up(), self.layer_below()

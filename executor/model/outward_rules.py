@@ -252,7 +252,7 @@ class StatusRules(BaseModel):
         timeout_s: seconds until it is stopped.
         tracking: Markdown file in the repository whose sections are kept current while a run works; empty: none.
         push_to: branch of the remote that gets the tracking files as commits, at most one a minute and one at the end;
-            a branch of its own, without a file of the project.
+            a separate branch without files of the project.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -390,7 +390,7 @@ class Runner(BaseModel):
         claim_s: seconds after which an order that no worker claims is withdrawn.
         address, tls: address of the Dask scheduler, which runs whatever it is sent, so ``tcp://`` has to be here.
         resources, check_resources: resources of Dask that an agent takes, or a check; they are the slots of a host.
-        start_s: seconds after which an order that nobody has claimed is given to Dask again.
+        start_s: seconds until an unclaimed order is submitted to Dask again.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

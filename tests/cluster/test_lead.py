@@ -293,7 +293,7 @@ def test_refs_that_no_run_owns_are_named_and_removed_once_nobody_needs_them(
 ) -> None:
     board = Board(
         orders={"m/a/1": order("m/a/1")} if "orders/m/a/1" in refs else {},
-        strange={f"refs/work/{name}": "it is none of ours" for name in refs if name == "other"},
+        strange={f"refs/work/{name}": "it is not a ref of work orders" for name in refs if name == "other"},
     )
     state = State.HELD if held else State.DONE
     leaders = {"m": Lease("m", 1, "c/r", "box", state=state)} if "runs/m" in refs else {}

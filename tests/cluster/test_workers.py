@@ -123,7 +123,7 @@ def test_a_coordinator_that_was_killed_uses_the_result_of_the_worker(far: Far) -
         first.communicate()
         go.touch()
         out = far.repo.doit("milestone:m1").check().out
-    assert "attempt 1 goes on at runner far" in out
+    assert "attempt 1 continues on runner far" in out
     assert paid.read_text() == "paid\n"
     assert far.repo.landed(BRANCH) == ["a@1"]
     assert far.repo.attempts() == []
