@@ -130,13 +130,13 @@ def trace_variables(run_id: str, milestone: str, issue: str, attempt: int) -> di
     return {"TRACEPARENT": f"00-{trace_of(run_id)[0]}-{span}-01"}
 
 
-def missing_program(agent: Agent, environment: Mapping[str, str]) -> str:
-    """Return why the program of an agent cannot start in this environment; empty if no reason is known."""
+def missing_program(agent: Agent, environment: Mapping[str, str]) -> str | None:
+    """Return why the program of an agent cannot start in this environment; None if no reason is known."""
     name = agent.command[0]
     if "{" in name or ("/" in name and not name.startswith("/")):
-        return ""  # known later, or a file of the tree
+        return None  # known later, or a file of the tree
     if shutil.which(name, path=environment.get("PATH", "")) is not None:
-        return ""
+        return None
     where = "cannot be executed" if name.startswith("/") else "is not on PATH"
     return f"agent {agent.name}: {name} {where}"
 

@@ -185,7 +185,7 @@ class BaseCheck:
                 self._checks.report_of(verdict),
                 is_test_run=item.proves_by_tests and not self._names_what_is_to_come(tree, item),
             )
-            return BaseResult(name, "acceptance", "red", why, verdict.detail, seconds)
+            return BaseResult(name, "acceptance", "red", why or "", verdict.detail, seconds)
         sight = Blindness(self._checks).sight_of(tree, item, log=self._log(item)) if item.proves_by_tests else None
         if sight is not None and sight.state == "blind":
             return BaseResult(name, "acceptance", "blind", sight.reason, "", seconds, sight.seconds, holds=True)
@@ -210,8 +210,8 @@ class BaseCheck:
         return self._logs / f"{item.slug}.log"
 
 
-def red_for(verdict_reason: str, detail: str, report: Report | None, *, is_test_run: bool = True) -> str:
-    """Return why a command fails for a reason other than an assertion; empty if an assertion seems to fail.
+def red_for(verdict_reason: str, detail: str, report: Report | None, *, is_test_run: bool = True) -> str | None:
+    """Return why a command fails for a reason other than an assertion; None if an assertion seems to fail.
 
     Args:
         verdict_reason: the reason of its verdict.
@@ -222,14 +222,14 @@ def red_for(verdict_reason: str, detail: str, report: Report | None, *, is_test_
     if _NOT_STARTED.search(verdict_reason):
         return "its program cannot be started"
     if not is_test_run:
-        return ""
+        return None
     if report is not None and report.failures:
-        return ""
+        return None
     if (report is not None and not report.tests and not report.errors) or says_no_test(detail):
         return "no test was collected"
     if (report is not None and report.errors) or _BROKE.search(detail):
         return "an error before the tests could run"
-    return ""
+    return None
 
 
 def before_of(verdicts: Verdicts, tree: str, item: CommandProof) -> Literal["red", "vacuous", ""]:
@@ -254,17 +254,17 @@ def base_remedy(word: str, check: str, *, kind: str) -> str:
     return "repair it there"
 
 
-def base_note(branch: str, result: BaseResult) -> str:
-    """Return a remark on acceptance that does not hold the issue back; empty if it is red as expected."""
+def base_note(branch: str, result: BaseResult) -> str | None:
+    """Return a remark on acceptance that does not hold the issue back; None if it is red as expected."""
     if result.word == "vacuous":
         return base_reason(branch, result)
     if result.kind == "acceptance" and result.reason:
         return f'the acceptance "{result.name}" fails on {branch} before it tests anything: {result.reason}'
-    return ""
+    return None
 
 
 def beside_the_tree(repository: Repository, most: int = 5) -> str:
-    """What the user's checkout has and a clean tree lacks, as one line; empty if that is nothing to speak of.
+    """What the user's checkout has and a clean tree lacks, as one line; empty if it lacks nothing.
 
     A command that passes in the checkout and fails in a clean tree needs one of these.
     """

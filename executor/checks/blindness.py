@@ -395,8 +395,8 @@ _MOST_SCRIPTS = 3  # a choice: each is one more run of the check
 
 def left_early(
     checks: CheckRunner, item: CommandProof, base: str, tree: str, changed: Collection[str], log: Path
-) -> str:
-    """Return the script of a check that does not reach its end on a tree although it passes; empty if none.
+) -> str | None:
+    """Return the script of a check that does not reach its end on a tree although it passes; None if none.
 
     A statement that fails is put at the end of the script. If the script fails with it on the base, it has to fail with
     it on the tree, too; otherwise the product ended the process. Where a report names the tests, they are the evidence,
@@ -418,7 +418,7 @@ def left_early(
         or item.changed_only
         or any(report is not None and report.names for report in (before, now))
     ):
-        return ""
+        return None
     scripts = reached([item.argv], store.paths(base), lambda path: store.blob(base, path)).scripts
     for path in [path for path in scripts if suffix_of(path) in _LAST and path not in changed][:_MOST_SCRIPTS]:
         text = store.blob(base, path) or b""
@@ -429,7 +429,7 @@ def left_early(
             continue
         if not _ENDS_ITSELF.search(text) or _passes(checks, once, base, {}, own):
             return path
-    return ""
+    return None
 
 
 def _passes(checks: CheckRunner, item: CommandProof, tree: str, files: Mapping[str, bytes], log: Path) -> bool:

@@ -94,8 +94,8 @@ def read_junit(data: bytes) -> Report:
     return reading.report()
 
 
-def missing_evidence(report: Report | None, base: Report | None) -> str:
-    """Return why a check's exit code 0 does not count, in one line; empty if it counts.
+def missing_evidence(report: Report | None, base: Report | None) -> str | None:
+    """Return why a check's exit code 0 does not count, in one line; None if it counts.
 
     Args:
         report: the report of the check; None without one.
@@ -110,11 +110,11 @@ def missing_evidence(report: Report | None, base: Report | None) -> str:
         return f"it exited 0 but its report has {_count(failed, 'failure')}: {_listed(failed)}"
     if len(report.skipped) >= report.tests:
         return f"it exited 0 but skipped every test: {_listed(report.skipped)}"
-    return _less_than(report, base) if base is not None else ""
+    return _less_than(report, base) if base is not None else None
 
 
-def lost_tests(report: Report, base: Report) -> str:
-    """Tests that passed on the base and do not run here, in one line; empty when there are none.
+def lost_tests(report: Report, base: Report) -> str | None:
+    """Tests that passed on the base and do not run here, in one line; None when there are none.
 
     Both runs have the same files of tests: what is missing here, the product left out.
     """
@@ -122,7 +122,7 @@ def lost_tests(report: Report, base: Report) -> str:
     gone = ran - (Counter(report.names) - Counter(report.skipped))
     skipped = ran & (Counter(report.skipped) - Counter(base.skipped))  # a second line may claim that it passed
     missing = tuple((gone | skipped).elements())
-    return f"{_count(missing, 'test')} that passed on the base did not run: {_listed(missing)}" if missing else ""
+    return f"{_count(missing, 'test')} that passed on the base did not run: {_listed(missing)}" if missing else None
 
 
 def new_failures(report: Report, base: Report) -> tuple[str, ...]:
@@ -133,7 +133,7 @@ def new_failures(report: Report, base: Report) -> tuple[str, ...]:
     )
 
 
-def _less_than(report: Report, base: Report) -> str:
+def _less_than(report: Report, base: Report) -> str | None:
     """Describe the tests that ran on the base and do not run now."""
     gone = tuple((Counter(base.names) - Counter(report.names)).elements())
     if report.tests < base.tests:
@@ -147,7 +147,7 @@ def _less_than(report: Report, base: Report) -> str:
     skipped = tuple((here - skipped_before).elements())
     if skipped:
         return f"it exited 0 but now skips {_count(skipped, 'test')} that ran on the base: {_listed(skipped)}"
-    return ""
+    return None
 
 
 def _failed(report: Report) -> tuple[str, ...]:

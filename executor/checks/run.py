@@ -368,7 +368,7 @@ class _Trial:
         if not ended.ok:
             self._context.require_space()  # a check that had no room says nothing about the tree
         if ended.ok:
-            lacking = problem or (missing_evidence(report, base) if self._item.wants_report else "")
+            lacking = problem or (missing_evidence(report, base) if self._item.wants_report else None)
             if lacking:
                 return self._failed(f"exit 0, but {lacking}", ended, kept)
             return self._passed(ended, kept)

@@ -291,16 +291,16 @@ def release_proofs(
     ]
 
 
-def file_problem(proof: FileProof, content: bytes | None, *, exists: bool) -> str:
-    """Return why a file acceptance fails; empty if it holds."""
+def file_problem(proof: FileProof, content: bytes | None, *, exists: bool) -> str | None:
+    """Return why a file acceptance fails; None if it holds."""
     if not exists:
         return f"{proof.file} does not exist in the result"
     if proof.contains is None:
-        return ""
+        return None
     text = (content or b"").decode("utf-8", "replace")
     if re.search(proof.contains, text, re.MULTILINE) is None:
         return f"{proof.file} does not contain {proof.contains!r}"
-    return ""
+    return None
 
 
 def _runs(words: Sequence[str]) -> bool:

@@ -209,7 +209,7 @@ class Verifier:
             if item is None or isinstance(item, FileProof) or isinstance(given, FileProof) or item.changed_only:
                 continue
             before, now = self._checks.known_report(base, given), self._checks.known_report(tree, item)
-            lost = lost_tests(now, before) if before is not None and now is not None else ""
+            lost = lost_tests(now, before) if before is not None and now is not None else None
             if lost:
                 return Judgement(ok=False, reason=f"{item.name}: {lost}", failed=item.name)
         return Judgement(ok=True)
@@ -359,7 +359,7 @@ class Verifier:
         present = [path for path in concerned if self._context.store.has_path(candidate.tree, project.inside(path))]
         return present or None
 
-    def _file_problem(self, tree: str, item: FileProof) -> str:
+    def _file_problem(self, tree: str, item: FileProof) -> str | None:
         store = self._context.store
         path = self._context.project.inside(item.file)
         exists = store.has_path(tree, path)

@@ -293,14 +293,14 @@ def _profile(order: Order) -> Agent:
         raise ProtocolError(f"the profile of {order.id} has another version: {error}") from error
 
 
-def _lacking(order: Order, *, boxed: bool, sandbox: Sandbox | None) -> str:
-    """Return what this host lacks for an order; empty if nothing is known."""
+def _lacking(order: Order, *, boxed: bool, sandbox: Sandbox | None) -> str | None:
+    """Return what this host lacks for an order; None if nothing is known."""
     missing = [name for name in order.secrets if name not in os.environ]
     if missing:
         return f"does not set {', '.join(missing)}"
     if boxed and sandbox is None:
         return f"has no sandbox: {sandbox_problem() or 'the sandbox does not hold'}"
-    return ""
+    return None
 
 
 @cache

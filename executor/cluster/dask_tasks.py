@@ -83,15 +83,15 @@ def due(asked: Asked | None, scheduler: str, *, now: float, patience: float) -> 
     return now - asked.at >= (min(_PAUSE_S * growth, patience) if asked.over else patience * growth)
 
 
-def lacking(workers: Mapping[str, Mapping[str, float]], wanted: Mapping[str, float]) -> str:
-    """Return the reason why no worker can take a task; empty if one can. Pure.
+def lacking(workers: Mapping[str, Mapping[str, float]], wanted: Mapping[str, float]) -> str | None:
+    """Return the reason why no worker can take a task; None if one can. Pure.
 
     Args:
         workers: the resources of each worker of the scheduler.
         wanted: the resources that a task takes.
     """
     if any(all(has.get(name, 0) >= amount for name, amount in wanted.items()) for has in workers.values()):
-        return ""
+        return None
     flags = " ".join(f"{name}={amount:g}" for name, amount in wanted.items())
     if not workers:
         return f"the scheduler has no workers; start one with --resources '{flags}'"

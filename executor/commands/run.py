@@ -182,7 +182,7 @@ class Run(DoitRun):
         project = open_project(root)
         _ask_versions(project)
         _require_values(params)
-        done = "" if self._asked else _nothing_to_do(project, wanted)
+        done = None if self._asked else _nothing_to_do(project, wanted)
         if done:
             sys.stdout.write(done)
             return 0
@@ -353,24 +353,24 @@ def _ask_versions(project: Project) -> None:
         ToolVersions(project.cache).ask_again()
 
 
-def _nothing_to_do(project: Project, wanted: list[str]) -> str:
-    """Return the message if every requested issue has landed, without loading anything; empty otherwise."""
+def _nothing_to_do(project: Project, wanted: list[str]) -> str | None:
+    """Return the message if every requested issue has landed, without loading anything; None otherwise."""
     if any(name.startswith("issue:") for name in wanted):
-        return ""
+        return None
     index = index_of(project)
     lines = []
     for name in wanted:
         item = index.milestone(name.partition(":")[2])
         if item is None or item["landed"] < item["total"] or not item["total"] or _left_refs(project, item["id"]):
-            return ""
+            return None
         released = item["status"] == "released"
         if name.startswith("release:"):
             if not released or not item["delivered"]:
-                return ""
+                return None
             tag = f" and tagged {item['tag']}" if item["tag"] else ""
             lines.append(f"{item['id']}: {item['reason']} on {item['base']}{tag}; nothing to do\n")
         elif not released and not item["pushed"]:
-            return ""
+            return None
         else:
             lines.append(f"{item['id']}: all {item['total']} issues have landed on {item['branch']}; nothing to do\n")
     return "".join(lines)

@@ -205,6 +205,7 @@ def _schemas(folder: Path, faults: list[Fault]) -> dict[str, object]:
     from executor.config.schema import schema_fault
 
     for path in files_in(own, ".json"):
+        problem: str | None
         try:
             schema = json.loads(path.read_bytes())
         except (OSError, ValueError, RecursionError) as error:

@@ -186,8 +186,8 @@ def file_faults(name: str, data: bytes | None, schema: Mapping[str, Any] | None 
     return [] if schema is None else _violations(name, value, schema)
 
 
-def schema_fault(schema: object) -> str:
-    """Return why a document is not a JSON Schema; empty if it is one."""
+def schema_fault(schema: object) -> str | None:
+    """Return why a document is not a JSON Schema; None if it is one."""
     from jsonschema.exceptions import SchemaError
     from jsonschema.validators import validator_for
 
@@ -197,7 +197,7 @@ def schema_fault(schema: object) -> str:
         validator_for(schema).check_schema(schema)
     except SchemaError as error:
         return f"is not a valid JSON Schema: {_place(error.path)}{_short(error.message)}"
-    return ""
+    return None
 
 
 def _violations(name: str, value: Any, schema: Mapping[str, Any]) -> list[str]:

@@ -306,11 +306,11 @@ class Milestone(_Declared):
         self._places = () if list(places) == list(range(len(places))) else tuple(places)
 
 
-def branch_problem(name: str) -> str:
-    """Return why git would refuse a branch name; empty if valid. The rules are those of git-check-ref-format."""
+def branch_problem(name: str) -> str | None:
+    """Return why git would refuse a branch name; None if valid. The rules are those of git-check-ref-format."""
     if not name or len(name.encode()) > _LONGEST_BRANCH or _NOT_IN_A_REF.search(name):
         return f"expected a name that git accepts for a branch, found {quoted(name)}"
-    return ""
+    return None
 
 
 def default_branch(milestone: str, title: str) -> str:

@@ -55,8 +55,8 @@ _SCHEMES = frozenset({"https", "ssh", "file"})
 _SCP = re.compile(r"[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:[^:]")
 
 
-def remote_problem(remote: str) -> str:
-    """Return why a remote is invalid; empty for a name of the user's git configuration, a path or an address."""
+def remote_problem(remote: str) -> str | None:
+    """Return why a remote is invalid; None for a name of the user's git configuration, a path or an address."""
     wanted = "expected the name of a remote, an https or ssh address or an absolute path"
     if not remote or remote.startswith("-") or not remote.isprintable():
         return f"{wanted}, found {quoted(remote)}"
@@ -66,7 +66,7 @@ def remote_problem(remote: str) -> str:
             return f"{wanted}, found {quoted(remote)}"
     elif "::" in remote or (":" in remote and not _SCP.match(remote)):
         return f"{wanted}, found {quoted(remote)}"
-    return ""
+    return None
 
 
 def _kind(value: str) -> str:

@@ -131,8 +131,8 @@ class PhaseTeller:
             if problem:
                 self._failed[problem] = self._failed.get(problem, 0) + 1
 
-    def _call(self, values: dict[str, str]) -> str:
-        """Run the command with these values; returns why it failed, or an empty text."""
+    def _call(self, values: dict[str, str]) -> str | None:
+        """Run the command with these values; returns why it failed, or None."""
         run, root = self._session.run_of(values["milestone"]), self._session.project.root
         given = {f"EXECUTOR_{key.upper()}": value for key, value in values.items()}
         ended = run.supervisor.run(
@@ -146,7 +146,7 @@ class PhaseTeller:
                 secrets=run.secrets,
             )
         )
-        return "" if ended.ok else f"{ended.describe()}; see .cache/{run.name}/status-command.log"
+        return None if ended.ok else f"{ended.describe()}; see .cache/{run.name}/status-command.log"
 
 
 _PHASES = {

@@ -62,8 +62,8 @@ APPRISE_MISSING = 'a url needs the extra "notify": pip install "make-for-milesto
 class NotificationPlugin(Protocol):
     """Sends notices; entry point group `make_for_milestones.notifications`."""
 
-    def send(self, notice: Notice, timeout: float) -> str:
-        """Send a notice; returns why it was not sent, or an empty text.
+    def send(self, notice: Notice, timeout: float) -> str | None:
+        """Send a notice; returns None, or the reason why it was not sent. An empty reason counts as sent.
 
         Called on the sending thread. An exception counts as a failed notice.
 
@@ -79,8 +79,8 @@ def apprise_there() -> bool:
     return find_spec("apprise") is not None
 
 
-def send(channel: Channel, notice: Notice) -> str:
-    """Send a notice; returns why it was not sent, or an empty text."""
+def send(channel: Channel, notice: Notice) -> str | None:
+    """Send a notice; returns why it was not sent, or None."""
     try:
         if channel.plugin:
             plugin: NotificationPlugin = load("notifications", channel.plugin, NotificationPlugin)
@@ -90,7 +90,7 @@ def send(channel: Channel, notice: Notice) -> str:
         return f"{type(error).__name__}: {error}"
 
 
-def _to_command(channel: Channel, notice: Notice) -> str:
+def _to_command(channel: Channel, notice: Notice) -> str | None:
     values = {
         "kind": notice.kind,
         "milestone": notice.milestone,
@@ -119,7 +119,7 @@ def _to_command(channel: Channel, notice: Notice) -> str:
     except OSError as error:
         return f"{argv[0]} cannot be run: {error.strerror}"
     if done.returncode == 0:
-        return ""
+        return None
     words = done.stderr.decode("utf-8", "replace").split()
     return f"{argv[0]} ended with {done.returncode}" + (f": {' '.join(words)[:200]}" if words else "")
 
@@ -131,7 +131,7 @@ def _filled(word: str, values: dict[str, str]) -> str:
     return word.format_map(values)
 
 
-def _to_url(channel: Channel, notice: Notice) -> str:
+def _to_url(channel: Channel, notice: Notice) -> str | None:
     missing = [name for name in VARIABLE.findall(channel.url) if name not in os.environ]
     if missing:
         return f"the environment variable {missing[0]} is not set"
@@ -143,8 +143,9 @@ def _to_url(channel: Channel, notice: Notice) -> str:
         if not server.add(_url(channel.url)):
             return "its url is not understood by Apprise"
         sent = server.notify(body=notice.body, title=notice.title, body_format=apprise.NotifyFormat.TEXT)
-        problem = "" if sent else f"not delivered: {' '.join(str(said.getvalue()).split())[:300]}"
-    return _without_values(channel.url, problem)
+    return (
+        None if sent else _without_values(channel.url, f"not delivered: {' '.join(str(said.getvalue()).split())[:300]}")
+    )
 
 
 def _url(url: str) -> str:
@@ -359,7 +360,7 @@ def _problems(plugin: Any) -> Iterator[str]:
         except Exception as error:  # noqa: BLE001  (whatever a stranger's plug-in raises is what is looked for)
             yield f"it raises {type(error).__name__} for the notice {notice.event}: {error}"
             continue
-        if not isinstance(said, str):
-            yield f"it returns {type(said).__name__} for the notice {notice.event}, expected text"
+        if not isinstance(said, str | None):
+            yield f"it returns {type(said).__name__} for the notice {notice.event}, expected None or the reason as text"
         elif said:
             yield f"it does not send the notice {notice.event}: {said}"

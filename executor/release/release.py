@@ -206,7 +206,7 @@ class ReleaseRun:
         store = self._run.session.store
         data = tag_object(tag, commit, refs.committer_of(commit), self._run.milestone)
         made = refs.tips([name]).get(name) or store.write("tag", store.signed_tag(data))
-        there = Delivery(self._run).push_tag(name, made) if refs.tip(name) in {None, commit} else ""
+        there = Delivery(self._run).push_tag(name, made) if refs.tip(name) in {None, commit} else None
         if not there and refs.tip(name) is None and refs.move([Move(name, None, made)], f"release {self._run.name}"):
             outcome.done.append(f"tagged it {tag}")
         self._run.view.tag = tag
@@ -312,22 +312,22 @@ class Delivery:
                 return Criterion("merge", name, Met.WAITS, f"{answer.reason}; release again when it is merged")
         return None
 
-    def push_tag(self, name: str, made: str) -> str:
-        """Push the tag to the remote; returns a different existing commit or tag of that name, empty if it is ours.
+    def push_tag(self, name: str, made: str) -> str | None:
+        """Push the tag to the remote; returns a different existing commit or tag of that name, None if it is ours.
 
         Raises:
             ForgeRefusedError: the remote refuses the push.
         """
         remote = self._run.session.remote
         if remote is None:
-            return ""
+            return None
         there = remote.tips(name).get(name)
         if there is None:
             done = remote.push([Move(name, None, made)])
             if not done.ok and not done.moved:
                 raise ForgeRefusedError(f"{remote.name} does not accept the tag {name}: {done.reason}")
             there = remote.tips(name).get(name) if done.moved else made
-        return "" if there == made else there or ""
+        return None if there == made else there
 
     def close_milestone(self) -> bool:
         """Close the forge's milestone; returns whether it was open."""

@@ -424,8 +424,8 @@ def export_spans(spans: Sequence[Span], trace: str, exporter: Any) -> bool:
     return bool(exporter.export(readable) is SpanExportResult.SUCCESS)
 
 
-def send_trace(spans: Sequence[Span], trace: str) -> str:
-    """Send spans to where the variables OTEL_* say; why they were not sent, empty when they were."""
+def send_trace(spans: Sequence[Span], trace: str) -> str | None:
+    """Send spans to where the variables OTEL_* say; why they were not sent, None when they were."""
     exporter: Any
     try:
         if os.environ.get("OTEL_TRACES_EXPORTER") == "console":
@@ -443,4 +443,4 @@ def send_trace(spans: Sequence[Span], trace: str) -> str:
         exporter.shutdown()
     except Exception as error:  # noqa: BLE001  (whatever an exporter does, the run has ended as it did)
         return f"the trace was not sent: {error}"
-    return "" if sent else "the collector did not accept the trace; see the variables OTEL_EXPORTER_OTLP_*"
+    return None if sent else "the collector did not accept the trace; see the variables OTEL_EXPORTER_OTLP_*"

@@ -271,7 +271,7 @@ def _add_marks(view: MilestoneView, tips: Mapping[str, str], listed: Iterable[st
     view.delivered = tips.get(f"{DELIVERED}/{name}", "")
     view.settled = tips.get(f"{SETTLED}/{name}", "")
     view.tag = tag or "" if view.landings and f"refs/tags/{tag}" in tips else ""
-    view.problem = view.problem or _in_the_way(listed, view)
+    view.problem = view.problem or _in_the_way(listed, view) or ""
 
 
 def _add_decisions(view: MilestoneView, name: str, kept: _ByKind) -> None:
@@ -308,15 +308,15 @@ def _view(compiled: Compiled, name: str, base: str, work: Work, base_tip: str) -
     return view
 
 
-def _in_the_way(listed: Iterable[str], view: MilestoneView) -> str:
+def _in_the_way(listed: Iterable[str], view: MilestoneView) -> str | None:
     """Return why git could not create the branch: another branch's name is a parent or child of its name."""
     if view.exists:
-        return ""
+        return None
     branch = view.branch.removeprefix("refs/heads/")
     above = {f"refs/heads/{name}" for name in _above(branch)}
     found = [name for name in listed if name in above or name.startswith(f"{view.branch}/")]
     if not found:
-        return ""
+        return None
     other = found[0].removeprefix("refs/heads/")
     return (
         f'branch "{other}" conflicts with "{branch}", git cannot have both: rename it '

@@ -146,9 +146,8 @@ def shadowing_modules(
         for root, name in _import_names(path, roots):
             if known is None:
                 known = _known(kept, roots)
-            found = _taken(path, root, name, kept, known, read)
-            if found:
-                yield path, 0, found
+            if hidden := _taken(path, root, name, kept, known, read):
+                yield path, 0, hidden
                 break
 
 
@@ -159,20 +158,20 @@ def _taken(
     kept: frozenset[str],
     known: dict[str, str],
     read: Callable[[str], bytes | None],
-) -> str:
+) -> str | None:
     """Return what a new module hides if it is imported by this name; empty if nothing."""
     other = known.get(name)
     if other is not None and other != path and not _same_package(path, other):
         return f"it is imported as {name} instead of {other}"
     top = name.partition(".")[0]
     if top != name or _there(root, top, kept):
-        return ""  # inside a package that is there already
+        return None  # inside a package that is there already
     if top in _STANDARD:
         return f"it is imported instead of the module {top} of Python"
     if top in _TOOLS:
         return f"it is imported instead of the tool {top}"
     user = _imported_outside(top, kept, read) if known.get(top) is None else ""
-    return f"it is imported instead of the package {top}, which {user} uses" if user else ""
+    return f"it is imported instead of the package {top}, which {user} uses" if user else None
 
 
 def _import_names(path: str, roots: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -174,10 +174,10 @@ def _problems(plugin: Any) -> Iterator[str]:
         yield from (f"view {number}: {wrong}" for item in findings[0] if (wrong := _wrong(item, view)))
 
 
-def _wrong(finding: Any, view: View) -> str:
+def _wrong(finding: Any, view: View) -> str | None:
     match finding:
         case (str(path), int(line), str(text)):
             if path not in {file.path for file in view.files}:
                 return f"it names {path!r}, which the change does not touch"
-            return "" if line >= 0 and text else f"{finding!r}: expected a line of 0 or more and a text"
+            return None if line >= 0 and text else f"{finding!r}: expected a line of 0 or more and a text"
     return f"it yields {finding!r}, expected a path, the number of a line and a text"

@@ -155,8 +155,8 @@ def _begins(title: str, wanted: str) -> bool:
     return title == wanted or title.startswith((f"{wanted} ", f"{wanted}:"))
 
 
-def _parts(criterion: Criterion, data: bytes | None, criteria: Sequence[str]) -> list[str]:
-    """Return one entry for each part of a criterion: empty if the part is met, else the reason.
+def _parts(criterion: Criterion, data: bytes | None, criteria: Sequence[str]) -> list[str | None]:
+    """Return one entry for each part of a criterion: None if the part is met, else the reason.
 
     A fault of the whole file (missing, not JSON) is repeated for every part that it affects.
     """
@@ -169,18 +169,18 @@ def _parts(criterion: Criterion, data: bytes | None, criteria: Sequence[str]) ->
         return [fault] * max(1, count)
     parts = _key_parts(name, text, criterion.keys) if criterion.keys else []
     parts += [
-        "" if has_section(text, section) else f'{name} lacks the section "{section}" with text below it'
+        None if has_section(text, section) else f'{name} lacks the section "{section}" with text below it'
         for section in criterion.sections
     ]
     if criterion.contains:
-        parts.append("" if re.search(criterion.contains, text) else f"{name} does not match {criterion.contains}")
+        parts.append(None if re.search(criterion.contains, text) else f"{name} does not match {criterion.contains}")
     if criterion.covers:
         plain = _plain(text) + " " + _plain(json.dumps(_json(text), ensure_ascii=False))
-        parts += ["" if _plain(item) in plain else f'{name} lacks the criterion "{item}"' for item in criteria]
-    return parts or [""]
+        parts += [None if _plain(item) in plain else f'{name} lacks the criterion "{item}"' for item in criteria]
+    return parts or [None]
 
 
-def _key_parts(name: str, text: str, keys: Sequence[str]) -> list[str]:
+def _key_parts(name: str, text: str, keys: Sequence[str]) -> list[str | None]:
     """Return one entry for each required key of a JSON file."""
     try:
         value = json.loads(text)
@@ -193,15 +193,15 @@ def _key_parts(name: str, text: str, keys: Sequence[str]) -> list[str]:
     return [_key_fault(name, value, key) for key in keys]
 
 
-def _key_fault(name: str, value: Any, key: str) -> str:
-    """Return why a key does not count; empty if it does. An empty list or object is a value; "" and null are none."""
+def _key_fault(name: str, value: Any, key: str) -> str | None:
+    """Return why a key does not count; None if it does. An empty list or object is a value; "" and null are none."""
     for part in key.split("."):
         if not isinstance(value, dict) or part not in value:
             return f"{name} lacks the key {key}"
         value = value[part]
     if value is None or (isinstance(value, str) and not value.strip()):
         return f"{name} has no value for the key {key}: it is {'null' if value is None else 'an empty text'}"
-    return ""
+    return None
 
 
 def _kind(value: Any) -> str:
@@ -267,25 +267,25 @@ def _outputs(work: Work, step: Step, tree: str, files: dict[str, bytes]) -> list
     return problems
 
 
-def _handoff(work: Work, step: Step, files: dict[str, bytes]) -> str:
+def _handoff(work: Work, step: Step, files: dict[str, bytes]) -> str | None:
     """Read the handoff, if any; returns the problem of a required one."""
     data = left_file(work.out, HANDOFF, work.run.session.secrets)
     if isinstance(data, bytes) and data.strip():
         files[HANDOFF] = data
     if step.handoff is None:
-        return ""
+        return None
     if isinstance(data, str):
         return f"{HANDOFF} {data}; the step needs a handoff to be complete"
     heading = step.handoff.replace("{issue}", work.run.issue(work.ref).id)
     if not has_section(data.decode("utf-8", "replace"), heading):
         return f'{HANDOFF} has no section "{heading}" with text; the step needs it to be complete'
-    return ""
+    return None
 
 
-def _unproved(work: Work, step: Step, tree: str) -> str:
-    """Return why a step that must show failing tests has not; empty if it has, or need not."""
+def _unproved(work: Work, step: Step, tree: str) -> str | None:
+    """Return why a step that must show failing tests has not; None if it has, or need not."""
     if step.shows is None:
-        return ""
+        return None
     run = work.run
     change = parse_diff(run.session.store.diff(work.base_tree, tree)) if tree != work.base_tree else None
     if change is None or not any(is_test_file(file.path) for file in change.files):
@@ -299,8 +299,8 @@ def _unproved(work: Work, step: Step, tree: str) -> str:
             continue
         given = concerned if item.changed_only else ()
         if not run.checks.verdict_on(tree, item, files=given, log=work.logs / f"{item.slug}.log").ok:
-            return ""
-    return "its tests pass before the code is written; they have to fail first" if tests else ""
+            return None
+    return "its tests pass before the code is written; they have to fail first" if tests else None
 
 
 class KeptOutputs:

@@ -15,8 +15,8 @@ EMPTY = Report(0, (), (), (), ())
 @pytest.mark.parametrize(
     ("reason", "detail", "report", "why"),
     [
-        ("x: exit 1", "E  assert 1 == 2", None, ""),
-        ("x: exit 1", "ModuleNotFoundError in the text", FAILS, ""),
+        ("x: exit 1", "E  assert 1 == 2", None, None),
+        ("x: exit 1", "ModuleNotFoundError in the text", FAILS, None),
         ("x: exit 127 (command not found)", "", None, "its program cannot be started"),
         ("x: exit 126", "", None, "its program cannot be started"),
         ("x: exit 2", "", BREAKS, "an error before the tests could run"),
@@ -24,13 +24,13 @@ EMPTY = Report(0, (), (), (), ())
         ("x: exit 1", "No tests found, exiting with code 1", None, "no test was collected"),
         ("x: exit 1", "Error: Cannot find module './new'", None, "an error before the tests could run"),
         ("x: exit 101", "error: could not compile `a`", None, "an error before the tests could run"),
-        ("x: exit 1", "AssertionError: 1 != 2", None, ""),
+        ("x: exit 1", "AssertionError: 1 != 2", None, None),
     ],
 )
-def test_why_acceptance_is_red(reason: str, detail: str, report: Report | None, why: str) -> None:
+def test_why_acceptance_is_red(reason: str, detail: str, report: Report | None, why: str | None) -> None:
     assert red_for(reason, detail, report) == why
 
 
 def test_only_a_missing_program_is_reported_a_plain_command_or_of_tests_that_are_yet_to_come() -> None:
-    assert red_for("x: exit 1", "cat: a: No such file or directory", None, is_test_run=False) == ""
+    assert red_for("x: exit 1", "cat: a: No such file or directory", None, is_test_run=False) is None
     assert red_for("x: exit 127", "", None, is_test_run=False) == "its program cannot be started"

@@ -204,23 +204,23 @@ def test_no_proofs_have_a_key_too() -> None:
 @pytest.mark.parametrize(
     ("contains", "content", "exists", "problem"),
     [
-        pytest.param(None, b"anything", True, "", id="exists"),
-        pytest.param(None, b"", True, "", id="exists and is empty"),
-        pytest.param(None, None, True, "", id="exists but is not a regular file"),
+        pytest.param(None, b"anything", True, None, id="exists"),
+        pytest.param(None, b"", True, None, id="exists and is empty"),
+        pytest.param(None, None, True, None, id="exists but is not a regular file"),
         pytest.param(None, None, False, "doc.md does not exist in the result", id="missing"),
         pytest.param("x", None, False, "doc.md does not exist in the result", id="missing with a pattern"),
-        pytest.param("usage", b"# usage\n", True, "", id="contains"),
-        pytest.param("^## Usage$", b"# A\n## Usage\ntext\n", True, "", id="anchors are those of lines"),
+        pytest.param("usage", b"# usage\n", True, None, id="contains"),
+        pytest.param("^## Usage$", b"# A\n## Usage\ntext\n", True, None, id="anchors are those of lines"),
         pytest.param("^Usage", b"# Usage\n", True, "doc.md does not contain '^Usage'", id="anchor does not match"),
         pytest.param("a.b", b"a\nb", True, "doc.md does not contain 'a.b'", id="a dot does not match a line end"),
-        pytest.param("(?s)a.b", b"a\nb", True, "", id="a flag inside the pattern counts"),
+        pytest.param("(?s)a.b", b"a\nb", True, None, id="a flag inside the pattern counts"),
         pytest.param("Usage", b"usage", True, "doc.md does not contain 'Usage'", id="case counts"),
-        pytest.param("grüße", "viele grüße".encode(), True, "", id="not ASCII"),
-        pytest.param("end", b"\xff\xfe end", True, "", id="content that is not text"),
+        pytest.param("grüße", "viele grüße".encode(), True, None, id="not ASCII"),
+        pytest.param("end", b"\xff\xfe end", True, None, id="content that is not text"),
         pytest.param("x", b"", True, "doc.md does not contain 'x'", id="empty content"),
         pytest.param("x", None, True, "doc.md does not contain 'x'", id="no content"),
-        pytest.param("", b"", True, "", id="the empty pattern"),
+        pytest.param("", b"", True, None, id="the empty pattern"),
     ],
 )
-def test_file_acceptance(contains: str | None, content: bytes | None, exists: bool, problem: str) -> None:
+def test_file_acceptance(contains: str | None, content: bytes | None, exists: bool, problem: str | None) -> None:
     assert file_problem(FileProof("file doc.md", "doc.md", contains, ""), content, exists=exists) == problem

@@ -114,7 +114,7 @@ def test_an_id_that_is_taken_is_one_name_in_its_folder_and_a_part_of_refs(repo: 
         assert len(f"{name}.json.lock") <= LONGEST
         assert read(f"{name}.lock") is None
         assert attempt_in(attempt_ref(name, name, 3)) == (name, 3)
-        assert branch_problem(milestone.branch) == branch_problem(branch_of(milestone.issues[0], name, 2)) == ""
+        assert branch_problem(milestone.branch) == branch_problem(branch_of(milestone.issues[0], name, 2)) is None
 
     look()
     assert len(taken) > TAKEN

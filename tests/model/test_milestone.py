@@ -36,7 +36,7 @@ def test_the_default_branch_is_the_id_and_a_slug_of_the_title(title: str, branch
 @pytest.mark.parser
 @given(st.text(max_size=300))
 def test_git_takes_every_default_branch(title: str) -> None:
-    assert branch_problem(default_branch("m" * 64, title)) == ""
+    assert branch_problem(default_branch("m" * 64, title)) is None
 
 
 def git_takes(name: str) -> bool:
@@ -92,7 +92,7 @@ def git_takes(name: str) -> bool:
     ],
 )
 def test_a_branch_is_taken_exactly_when_git_takes_it(name: str) -> None:
-    assert (branch_problem(name) == "") == git_takes(name)
+    assert (branch_problem(name) is None) == git_takes(name)
 
 
 def test_the_branch_that_git_reads_as_head_is_refused() -> None:
@@ -100,11 +100,11 @@ def test_the_branch_that_git_reads_as_head_is_refused() -> None:
 
 
 def test_a_branch_longer_than_any_file_system_likes_is_refused() -> None:
-    assert branch_problem("a" * 200) == ""
+    assert branch_problem("a" * 200) is None
     assert branch_problem("é" * 101) == f'{BRANCH} "{"é" * 57}..."'
 
 
 @settings(max_examples=70, deadline=None)
 @given(st.text(st.sampled_from("ab/.-@{~^:?*[\\ lock\x01\x7fé"), max_size=8) | st.text(max_size=6))
 def test_git_takes_every_branch_that_is_taken_here(name: str) -> None:
-    assert branch_problem(name) != "" or git_takes(name)
+    assert branch_problem(name) is not None or git_takes(name)

@@ -42,7 +42,7 @@ def an_issue(**values: object) -> Issue:
 )
 def test_the_branch_is_named_as_declared(values: dict[str, object], revision: int, expected: str) -> None:
     assert branch_of(an_issue(**values), "m4", revision) == expected
-    assert branch_problem(expected) == ""
+    assert branch_problem(expected) is None
 
 
 def test_the_prefixes_of_a_milestone_are_those_of_its_tokens() -> None:

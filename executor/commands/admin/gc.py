@@ -246,7 +246,7 @@ def _orders(compiled: Compiled, observer: Observer) -> Iterator[_Item]:
         sys.stderr.write(f"note: work orders were not checked: {error}\n")
 
 
-def _discard(refs: Refs, item: _Item) -> str:
+def _discard(refs: Refs, item: _Item) -> str | None:
     """Remove a candidate; returns why it stays."""
     moved = "it was moved at the same time"
     if item.far is not None:
@@ -255,14 +255,14 @@ def _discard(refs: Refs, item: _Item) -> str:
             done = remote.push([Move(ref, commit, None) for ref, commit in far.items()])
         except (ForgeUnavailableError, ForgeRefusedError) as error:
             return str(error)
-        return "" if done.ok else moved if done.moved else done.reason
+        return None if done.ok else moved if done.moved else done.reason
     if item.commit and not refs.move([Move(item.what, item.commit, None)], "gc"):
         return moved
     if item.path is not None and item.path.is_dir():
         shutil.rmtree(item.path, ignore_errors=True)
     elif item.path is not None:
         item.path.unlink(missing_ok=True)
-    return ""
+    return None
 
 
 def _remove(project: Project, refs: Refs, items: Iterable[_Item]) -> dict[str, str]:

@@ -217,8 +217,8 @@ def _is_epic(sections: Sequence[Section], place: int, pattern: re.Pattern[str]) 
     return part.level == 1 and any(other.level > 1 and head_of(other.title, pattern) for other in sections[place + 1 :])
 
 
-def _no_plan(reading: _Reading, parts: Sequence[_Part], pattern: re.Pattern[str]) -> str:
-    """Return why a text with tasks is no plan; empty if it is one."""
+def _no_plan(reading: _Reading, parts: Sequence[_Part], pattern: re.Pattern[str]) -> str | None:
+    """Return why a text with tasks is no plan; None if it is one."""
     if parts and all(_TEMPLATE.search(part.head.title) for part in parts):
         return "is a template with empty placeholders; import the plan made from it"
     doc = reading.doc
@@ -242,7 +242,7 @@ def _no_plan(reading: _Reading, parts: Sequence[_Part], pattern: re.Pattern[str]
         )
     ):
         return "is the file of one issue: its tasks are steps; import the plan that names it"
-    return ""
+    return None
 
 
 def _front(reading: _Reading, fields: dict[str, object]) -> list[str]:

@@ -43,15 +43,15 @@ class ExampleCheck:
 class ExampleChannel:
     """Appends titles to the file that the variable MFM_EXAMPLE_NOTICES names."""
 
-    def send(self, notice: Notice, timeout: float) -> str:
-        """Send a notice; returns why it was not sent."""
+    def send(self, notice: Notice, timeout: float) -> str | None:
+        """Send a notice; returns None, or why it was not sent."""
         _ = timeout
         place = os.environ.get("MFM_EXAMPLE_NOTICES")
         if place is None:
             return "MFM_EXAMPLE_NOTICES is not set"
         with Path(place).open("a", encoding="utf-8") as file:
             file.write(f"{notice.kind} {notice.title}\n")
-        return ""
+        return None
 
 
 class ExampleImporter:
