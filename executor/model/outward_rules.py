@@ -227,9 +227,10 @@ _PLACEHOLDERS = frozenset({"id", "milestone", "issue", "status", "phase"})
 def _words(value: tuple[str, ...]) -> tuple[str, ...]:
     for word in value:
         try:
-            names = {name for _, name, _, _ in string.Formatter().parse(word) if name is not None}
+            parts = [part[1:] for part in string.Formatter().parse(word) if part[1] is not None]
         except ValueError as error:
             raise ValueError(f"expected braces in pairs: {error}") from error
+        names = {f"{name}{f'!{how}' if how else ''}{f':{form}' if form else ''}" for name, form, how in parts}
         if names - _PLACEHOLDERS:
             known = ", ".join(f"{{{name}}}" for name in sorted(_PLACEHOLDERS))
             raise ValueError(f"unknown placeholder {{{min(names - _PLACEHOLDERS)}}}; known: {known}")

@@ -44,10 +44,11 @@ def test_a_failing_or_slow_status_command_is_a_note_and_nothing_else(repo: Repo)
 
 
 def test_an_unknown_placeholder_is_a_fault_of_the_rules(repo: Repo) -> None:
-    repo.write("rules/status.toml", 'command = ["tell", "{title}"]\n')
     repo.milestone("m1", issue("a", "echo a > a"))
-    err = repo.doit("milestone:m1").check(3).err
-    assert "rules/status.toml: command: unknown placeholder {title}; known: {id}" in err
+    for placeholder in ("{title}", "{id!r}", "{id:>9}", "{id[0]}", "{}", "{id:{x}}"):
+        repo.write("rules/status.toml", f'command = ["tell", "{placeholder}"]\n')
+        err = repo.doit("list").check(3).err
+        assert f"rules/status.toml: command: unknown placeholder {placeholder}; known: {{id}}" in err
 
 
 def test_a_tracking_file_is_kept_current_and_the_rest_of_it_is_left_alone(repo: Repo) -> None:
