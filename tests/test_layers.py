@@ -15,7 +15,7 @@ from tests.support import Repo, issue
 
 PACKAGE = Path(__file__).resolve().parents[1] / "executor"
 OWNERS = {
-    "detect_secrets": {"stop_rules.secrets"},
+    "detect_secrets": {"stop_rules.content"},
     "apprise": {"notify.queue"},
     "pydantic": {
         "commands.admin.mcp",

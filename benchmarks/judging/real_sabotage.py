@@ -29,8 +29,8 @@ from benchmarks.judging.releases import PROJECTS, RealIssue, Scratch, Tree, chan
 from benchmarks.judging.sabotage import GATES, commit_base, run_doit
 from executor.config.load_rules import load_policy
 from executor.git.diff import Change, FileChange, Line
+from executor.stop_rules.content import find_secrets
 from executor.stop_rules.evaluate import stops_of
-from executor.stop_rules.secrets import find_secrets
 from executor.stop_rules.view import View
 
 if TYPE_CHECKING:

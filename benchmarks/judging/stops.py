@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from executor.config.load_rules import load_policy
 from executor.git.diff import parse_diff
 from executor.model.paths import is_documentation, is_test, matches, words_of
+from executor.stop_rules.content import find_secrets
 from executor.stop_rules.evaluate import stops_of
-from executor.stop_rules.secrets import find_secrets
 from executor.stop_rules.view import View
 
 if TYPE_CHECKING:

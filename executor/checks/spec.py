@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from executor.model.fingerprint import check_key, combined_key, digest
 from executor.model.milestone import FileCheck, RunCheck
 from executor.model.paths import matches
-from executor.stop_rules.module_names import words_of_shell
+from executor.stop_rules.program_text import words_of_shell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

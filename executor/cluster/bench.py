@@ -33,7 +33,7 @@ from executor.process.files import left_file
 from executor.process.runner import Command
 from executor.sandbox.bubblewrap import find_sandbox, object_folders, probe, sandbox_problem
 from executor.sandbox.layout import copies_for, take_back
-from executor.stop_rules.secrets import blotted, known_secrets
+from executor.stop_rules.content import blotted, known_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,7 +15,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from executor.stop_rules.module_names import imported_names, loaded_by_settings, strings_of_calls, words_of_shell
+from executor.stop_rules.program_text import imported_names, loaded_by_settings, strings_of_calls, words_of_shell
 from executor.stop_rules.test_evidence.test_suite import judges
 
 if TYPE_CHECKING:

@@ -20,15 +20,14 @@ from typing import TYPE_CHECKING
 from executor.config.plugins import entry_points
 from executor.git.diff import Line
 from executor.model.hints import counted
-from executor.model.paths import matches, suffix_of
+from executor.model.paths import is_test, matches, suffix_of
 from executor.stop_rules.commands import Reached, reached
+from executor.stop_rules.content import MEDIA, known_secrets, unlookable
 from executor.stop_rules.declared.dependencies import dependency_changes, licence_changes, schema_changes, tool_changes
-from executor.stop_rules.module_names import shadowing_modules
-from executor.stop_rules.secrets import known_secrets
 from executor.stop_rules.sensitive import sensitive_code
+from executor.stop_rules.tampering import behaves_otherwise, shadowing_modules
 from executor.stop_rules.test_evidence.test_suite import judges
 from executor.stop_rules.test_evidence.weakened_tests import inline_changes, weakened
-from executor.stop_rules.unlookable import MEDIA, behaves_otherwise, unlookable
 from executor.stop_rules.view import View, compiled, outside_scope
 
 if TYPE_CHECKING:
@@ -86,6 +85,9 @@ def sensitive(view: View) -> Iterable[Finding]:
 def tests_weakened(view: View) -> Iterable[Finding]:
     """Tests that prove less than before."""
     found = reached(view.commands, view.base, view.before) if view.commands else Reached()
+    # an addition to the product takes no test and no threshold away; its examples may still be switched off
+    if not found.doctests and all(file.kind == "created" and not is_test(file.path) for file in view.files):
+        return []
     programs = [path for path in found.scripts if not judges(path, view.base)]
     inline = inline_changes(view.files, view.content, programs, doctests=found.doctests)
     return [*weakened(view.files, view.content), *inline]

@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from executor.model.paths import CLIKE, is_documentation, is_test, name_of, suffix_of, words_of
-from executor.stop_rules.declared.setup_file import meaning
+from executor.stop_rules.program_text import meaning
 from executor.stop_rules.view import compiled
 
 if TYPE_CHECKING:

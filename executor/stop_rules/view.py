@@ -1,12 +1,12 @@
-"""The interface of a stop rule: its view of a change, and its findings.
+"""The interface of a stop rule: its view of a change, and its findings. Pure.
 
-An approval covers exactly the displayed change and rules. Pure.
+A repository may hold several projects in folders. Paths of rules, and those that an issue declares, are relative to a
+project, so a change is split by project. A file of another project is judged as part of that project: its `rules/` and
+`milestones/` are protected like the issue's own.
 
-The result key of a change describes its effect and survives a rebase; an approval must not. It is bound to paths, modes
-and whole contents before and after, so the same lines in another function, or in a file that has changed meanwhile,
-need a new approval.
-
-Changed files that the issue does not declare.
+An approval covers exactly the displayed change and rules. The result key of a change describes its effect and survives
+a rebase; an approval must not. It is bound to paths, modes and whole contents before and after, so the same lines in
+another function, or in a file that has changed meanwhile, need a new approval.
 
 `check_stop_rule` holds a check of another package against its protocol; that package runs it in its tests.
 """
@@ -27,7 +27,29 @@ if TYPE_CHECKING:
 
     from executor.git.diff import Change, Finding
 
-__all__ = ["VIEWS", "StopCheck", "View", "change_identity", "check_stop_rule", "compiled", "outside", "outside_scope"]
+import posixpath
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from executor.git.diff import Change
+
+
+__all__ = [
+    "VIEWS",
+    "Part",
+    "StopCheck",
+    "View",
+    "change_identity",
+    "check_stop_rule",
+    "compiled",
+    "outside",
+    "outside_scope",
+    "parts_of_change",
+    "projects_in",
+]
 
 
 @lru_cache(maxsize=4096)
@@ -181,3 +203,71 @@ def _wrong(finding: Any, view: View) -> str | None:
                 return f"it names {path!r}, which the change does not touch"
             return None if line >= 0 and text else f"{finding!r}: expected a line of 0 or more and a text"
     return f"it yields {finding!r}, expected a path, the number of a line and a text"
+
+
+_NOTHING = "\0nothing"
+"""A glob that matches no file: there are declared files, but not in this project."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The part of a change that belongs to one project.
+
+    Attributes:
+        prefix: its folder in the repository, with a slash at the end; empty at the top.
+        change: its files, with paths relative to the project.
+        declared: globs of files that the issue declares, also relative.
+    """
+
+    prefix: str
+    change: Change
+    declared: tuple[str, ...]
+
+    def inside(self, path: str) -> str:
+        """Return the repository path of a project path."""
+        return f"{self.prefix}{path}"
+
+    def base(self, paths: Collection[str]) -> frozenset[str]:
+        """Return the repository's files that belong to the project, as project paths."""
+        if not self.prefix:
+            return frozenset(paths)
+        return frozenset(path[len(self.prefix) :] for path in paths if path.startswith(self.prefix))
+
+
+def projects_in(paths: Collection[str]) -> list[str]:
+    """Return folders of the repository with a dodo.py and milestones/, with a slash at the end."""
+    return list(_projects_in(frozenset(paths)))
+
+
+@lru_cache(maxsize=4)
+def _projects_in(paths: frozenset[str]) -> tuple[str, ...]:
+    folders = {path.rpartition("milestones/")[0] for path in paths if path.endswith(".toml") and "milestones/" in path}
+    return tuple(sorted(folder for folder in folders if f"{folder}dodo.py" in paths))
+
+
+def parts_of_change(change: Change, own: str, paths: Collection[str], declared: Sequence[str]) -> list[Part]:
+    """Split a change by the projects of its files; the issue's own project comes first.
+
+    Args:
+        change: the change, with paths relative to the repository.
+        own: folder of the issue's project, with a slash at the end; empty at the top.
+        paths: every file of the tree that the change was made from.
+        declared: globs of files that the issue declares, relative to its project.
+    """
+    prefixes = sorted({own, "", *projects_in(paths)}, key=len, reverse=True)
+    files: dict[str, list[FileChange]] = {own: []}
+    for file in change.files:
+        prefix = next(prefix for prefix in prefixes if file.path.startswith(prefix))
+        files.setdefault(prefix, []).append(replace(file, path=file.path[len(prefix) :]))
+    return [
+        Part(prefix, replace(change, files=tuple(found)), _declared_in(prefix, own, declared))
+        for prefix, found in files.items()
+    ]
+
+
+def _declared_in(prefix: str, own: str, declared: Sequence[str]) -> tuple[str, ...]:
+    if prefix == own:
+        return tuple(declared)
+    absolute = [posixpath.normpath(f"{own}{glob}") for glob in declared]
+    found = tuple(glob[len(prefix) :] for glob in absolute if glob.startswith(prefix))
+    return found or ((_NOTHING,) if declared else ())

@@ -11,8 +11,8 @@ import pytest
 from executor.config.load_rules import load_policy
 from executor.config.project import packaged_rules
 from executor.git.diff import parse_diff
+from executor.stop_rules.content import find_secrets
 from executor.stop_rules.evaluate import stops_of
-from executor.stop_rules.secrets import find_secrets
 from executor.stop_rules.view import View
 from tests.replay import RELEASES, STOPS, Mirror, declare, fetch
 from tests.support import kept

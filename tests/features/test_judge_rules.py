@@ -15,8 +15,8 @@ import pytest
 
 from executor.config.load_rules import load_policy
 from executor.git.diff import parse_diff
+from executor.stop_rules.content import find_secrets
 from executor.stop_rules.evaluate import stops_of
-from executor.stop_rules.secrets import find_secrets
 from executor.stop_rules.view import View
 from tests.stop_rules.test_stops import data, diff
 from tests.support import Repo, issue

@@ -14,8 +14,8 @@ from benchmarks.judging.sabotage import Case, cases_of, outcomes
 from benchmarks.judging.stops import is_about
 from executor.git.diff import parse_diff
 from executor.stop_rules.commands import reached
+from executor.stop_rules.content import find_secrets
 from executor.stop_rules.evaluate import stops_of
-from executor.stop_rules.secrets import find_secrets
 from executor.stop_rules.test_evidence.test_suite import Base, put_back, suite_of
 from executor.stop_rules.view import View
 from tests.stop_rules.test_neighbours import RULES

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
 
-from executor.stop_rules.commands import reached
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from executor.stop_rules.commands import Reached, reached
 
 TREE = {
     "check.sh": "#!/bin/sh\npython3 scripts/smoke.py\n",
     "scripts/smoke.py": "from helpers import x\nimport calc\n",
     "scripts/helpers.py": "",
     "scripts/run.sh": "",
+    "scripts/deep.py": "from judges.exact import same\nfrom .near import x\n",
+    "scripts/judges/exact.py": "",
+    "scripts/near.py": "",
     "calc.py": "",
     "package.json": '{"scripts": {"unit": "node tests/run.js && npm run deep",'
     ' "deep": "sh ci/x.sh", "preunit": "sh ci/pre.sh"}}',
@@ -33,6 +40,7 @@ SCRIPTS = {
     "sh check.sh": {"check.sh", "scripts/smoke.py", "scripts/helpers.py"},
     "./check.sh": {"check.sh", "scripts/smoke.py", "scripts/helpers.py"},
     "set -e; for i in 1 2; do bash -x check.sh; done": {"check.sh", "scripts/smoke.py", "scripts/helpers.py"},
+    "python scripts/deep.py": {"scripts/deep.py", "scripts/judges/exact.py", "scripts/near.py"},
     "cd scripts && python3 smoke.py": {"scripts/smoke.py", "scripts/helpers.py"},
     "docker exec -w /x backend sh scripts/run.sh": {"scripts/run.sh"},
     "bash -ec './scripts/run.sh'": {"scripts/run.sh"},
@@ -51,6 +59,10 @@ SCRIPTS = {
     "pytest -q": set(),
     "python -c 'import calc'": set(),
 }
+
+TEXTS = st.sampled_from(
+    [*TREE.values(), "import a\nfrom './src/a.py'", 'extends = "./a"', "pytest_plugins = ['src.a']"]
+)
 
 
 @pytest.mark.parametrize("command", SCRIPTS)
@@ -82,3 +94,11 @@ def test_names_of_package_scripts() -> None:
 def test_what_cannot_be_parsed_does_no_harm() -> None:
     for text in ("'", '"$(', "`", "\\", "a <<EOF\n'\nEOF", "{ ( ) }", ""):
         assert reached([("sh", "-c", text)], TREE, lambda _: None).package_scripts == frozenset()
+
+
+@given(st.dictionaries(st.sampled_from([*TREE, "pyproject.toml", "jest.config.js", "src/a.py", "a"]), TEXTS))
+def test_without_commands_only_files_of_the_tree_are_reached(tree: dict[str, str]) -> None:
+    """The rule about protected files rests on it for a change that only adds files."""
+    found = reached((), tree, lambda path: tree[path].encode() if path in tree else None)
+    assert set(found.settings) <= set(tree)
+    assert replace(found, settings={}) == Reached()

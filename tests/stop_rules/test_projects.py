@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from executor.git.diff import Change, FileChange
-from executor.stop_rules.declared.setup_file import parts_of_change, projects_in
+from executor.stop_rules.view import parts_of_change, projects_in
 
 PATHS = frozenset(
     [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from executor.stop_rules.secrets import find_secrets
+from executor.stop_rules.content import find_secrets
 
 ROOT = Path(__file__).resolve().parents[2]
 LETTERS = "aB3dE5gH7jK9mN1pQ2sT4vW6yZ8cF0xR5uL7iO9"

@@ -16,7 +16,8 @@ from executor.config.load_rules import load_policy
 from executor.git.diff import Change, Finding, parse_diff
 from executor.model.paths import matches
 from executor.model.rules import StopRule
-from executor.stop_rules.evaluate import Hit, spec_problems, stops_of
+from executor.stop_rules.evaluate import Hit, spec_problems, stop_checks, stops_of
+from executor.stop_rules.test_evidence.weakened_tests import inline_changes, weakened
 from executor.stop_rules.view import View
 
 Files = Mapping[str, str | bytes]
@@ -1094,3 +1095,31 @@ def test_any_content_can_be_judged_and_is_judged_the_same_again(path: str, old: 
 @given(PIECES, PIECES)
 def test_any_spec_can_be_judged(text: str, title: str) -> None:
     assert all(problem.isprintable() for problem in spec_problems(text, title, 0))
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["a", "a.py", "src/b.ts", "tests/test_a.py", "a.test.js", "setup.cfg", "lib.rs", "docs/a.md"]),
+        st.sampled_from(
+            [
+                "def test_a():\n    assert f()\n",
+                "it.only('a', () => { expect(1).toBe(1) })\n",
+                "[coverage]\nfail_under = 10\n",
+                "#[cfg(test)]\nmod tests { #[test]\nfn a() { assert_eq!(1, 1); } }\n",
+                ">>> 1  # doctest: +SKIP\n1\n",
+            ]
+        ),
+    ),
+    st.sampled_from([(), (("pytest", "-q"),), (("python", "-m", "doctest", "a.py"),)]),
+)
+def test_additions_are_examined_for_weakened_tests_like_every_change(
+    new: dict[str, str], commands: Sequence[Sequence[str]]
+) -> None:
+    change = parse_diff(diff({}, new))
+
+    def content(path: str, after: bool) -> bytes | None:
+        return data(new[path]) if after and path in new else None
+
+    doctests = any("doctest" in word for argv in commands for word in argv)
+    whole = [*weakened(change.files, content), *inline_changes(change.files, content, doctests=doctests)]
+    assert list(stop_checks()["tests-weakened"](View(change.files, content, commands=commands))) == whole

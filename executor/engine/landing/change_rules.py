@@ -22,10 +22,9 @@ from executor.model.milestone import Claim
 from executor.process.files import left_file
 from executor.state.events import Reviewed, Stopped
 from executor.state.model import FINDINGS, Criterion
-from executor.stop_rules.declared.setup_file import parts_of_change
+from executor.stop_rules.content import blotted, find_secrets, known_secrets
 from executor.stop_rules.evaluate import Hit, stops_of
-from executor.stop_rules.secrets import blotted, find_secrets, known_secrets
-from executor.stop_rules.view import View, change_identity
+from executor.stop_rules.view import View, change_identity, parts_of_change
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from executor.git.objects import Store
     from executor.model.agent_profile import Agent
     from executor.state.model import Attempt
-    from executor.stop_rules.declared.setup_file import Part
+    from executor.stop_rules.view import Part
 
 __all__ = [
     "KNOWN_SECRET",

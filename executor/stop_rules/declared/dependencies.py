@@ -1,8 +1,7 @@
-"""Changes to a project's declarations: its dependencies, its licence, the tools that judge it. Pure.
+"""Changes to the declarations of a project: dependencies, licence, tools that judge it, schema of its database. Pure.
 
-Changes to the schema of a database: migrations, SQL statements in any file, models of ORMs. Pure.
-
-The locations and patterns are data: `rules/stops/database-migration.toml`.
+A schema changes by migrations, SQL statements in any file, and models of ORMs; their locations and patterns are data:
+`rules/stops/database-migration.toml`.
 """
 
 from __future__ import annotations
@@ -13,12 +12,13 @@ from typing import TYPE_CHECKING
 from executor.model.paths import is_documentation, is_test, matches, name_of, suffix_of
 from executor.stop_rules.commands import Reached, reached
 from executor.stop_rules.declared.manifests import (
+    IN_REQUIREMENTS,
+    READERS,
+    REQUIREMENTS,
     UNREADABLE,
     ToolNames,
     build_parts,
     dependencies,
-    is_locked,
-    is_manifest,
     licences,
     tools,
 )
@@ -26,15 +26,13 @@ from executor.stop_rules.test_evidence.test_suite import judges
 from executor.stop_rules.view import View, compiled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from executor.git.diff import FileChange, Finding
+    from executor.git.diff import FileChange, Finding, Line
     from executor.stop_rules.declared.manifests import Part
 
     Content = Callable[[str, bool], bytes | None]
-    from collections.abc import Callable, Mapping
 
-    from executor.git.diff import Line
 
 __all__ = ["dependency_changes", "licence_changes", "schema_changes", "tool_changes"]
 
@@ -204,12 +202,12 @@ def _notices(file: FileChange, view: View, headers: list[re.Pattern[str]]) -> It
 
 def tool_changes(view: View) -> Iterator[Finding]:
     """Yield changed settings of judging tools, automatic scripts of package.json, and inputs of the checks."""
-    found = reached(view.commands, view.base, view.before)
-    names = ToolNames.of(view.lists, found.package_scripts)
+    found = _judging(view)
     for file in view.files:
         if name_of(file.path) in _TOOLED and file.kind != "mode":
+            names = ToolNames.of(view.lists, found.package_scripts)
 
-            def part(path: str, data: bytes) -> Part:
+            def part(path: str, data: bytes, names: ToolNames = names) -> Part:
                 return tools(path, data, names)
 
             for path, number, what in _compared(file, view.content, part, "its tool settings cannot be compared"):
@@ -218,6 +216,14 @@ def tool_changes(view: View) -> Iterator[Finding]:
         yield from _reached(file, found, view)
         yield from _lines_about(file, view)
         yield from _left_out(file, view)
+
+
+def _judging(view: View) -> Reached:
+    """Return the files that judge the change: those that its commands and the settings of tools reach."""
+    # settings load files of the base only, so a change that only adds files touches none of them
+    if not view.commands and view.base.isdisjoint(file.path for file in view.files):
+        return Reached()
+    return reached(view.commands, view.base, view.before)
 
 
 def _left_out(file: FileChange, view: View) -> Iterator[Finding]:
@@ -395,3 +401,50 @@ def _statements(lines: Sequence[Line]) -> Iterator[Line]:
     plain = re.sub(r"--[^\n]*", "", plain)
     for match in _DDL.finditer(plain):
         yield lines[plain.count("\n", 0, match.start(2))]
+
+
+_LOCKED = re.compile(
+    r"(?i)package-lock\.json|npm-shrinkwrap\.json|yarn\.lock|pnpm-lock\.yaml|pnpm-workspace\.yaml|bun\.lockb?|deno\.lock"
+    r"|pipfile(\.lock)?|(uv|poetry|pdm|pixi)\.lock|pylock(\..+)?\.toml|cargo\.lock|go\.(mod|sum|work)|go\.work\.sum"
+    r"|gradle\.lockfile|.*\.lockfile|libs\.versions\.toml|gemfile(\.lock)?|gems\.(rb|locked)|.*\.gemspec|composer\.lock"
+    r"|.*\.(cs|fs|vb)proj|packages\.config|packages\.lock\.json|directory\.packages\.props|conda-lock\.ya?ml"
+    r"|mix\.(exs|lock)|podfile(\.lock)?|package\.(swift|resolved)|pubspec\.(yaml|lock)|\.gitmodules"
+)
+_CONDA = re.compile(r"(?i)environment([-_.].*)?\.ya?ml")
+_REQUIREMENT = re.compile(
+    r"-[rcefi]\b.*|--\S+.*|(?:git|https?|file)\+?:.*|\.{1,2}/.*"
+    r"|[A-Za-z0-9][\w.-]*(?:\[[\w, .-]*\])?\s*(?:(?:[=<>!~]=?=?|@).*|;.*)?"
+)
+_PINNED = re.compile(r"[A-Za-z0-9][\w.-]*(?:\[[\w, .-]*\])?\s*(?:[=<>!~]=|[<>])\s*\d|-r\s+\S")
+
+
+def is_locked(path: str, content: Callable[[str, bool], bytes | None]) -> bool:
+    """Return whether a file is about dependencies only, so any change of it changes a dependency."""
+    name = name_of(path)
+    both = (
+        [content(path, new) or b"" for new in (False, True)]
+        if name.endswith((".yml", ".yaml", ".txt", ".in", ".pip"))
+        else []
+    )
+    if _CONDA.fullmatch(name) or (both and name.lower().endswith(("env.yml", "env.yaml"))):
+        return any(re.search(rb"(?m)^\s*dependencies\s*:", data) for data in both)
+    if name.endswith((".yml", ".yaml")):
+        return any(
+            re.search(rb"(?m)^channels\s*:", data) and re.search(rb"(?m)^dependencies\s*:", data) for data in both
+        )
+    if both:
+        return any(_lists_requirements(data) for data in both)
+    return bool(_LOCKED.fullmatch(name))
+
+
+def _lists_requirements(data: bytes) -> bool:
+    """Return whether a text has only requirements, at least one with a version, whatever its file name."""
+    text = re.sub(r"\\\n", " ", data[:100_000].decode("utf-8", "replace"))
+    lines = [line for raw in text.splitlines() if (line := re.sub(r"(^|\s)#.*", "", raw).strip())]
+    return bool(lines) and any(map(_PINNED.match, lines)) and all(map(_REQUIREMENT.fullmatch, lines))
+
+
+def is_manifest(path: str) -> bool:
+    """Return whether a file declares dependencies among other things."""
+    name = name_of(path).lower()
+    return name in READERS or bool(REQUIREMENTS.fullmatch(name) or IN_REQUIREMENTS.search(path))

@@ -15,28 +15,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from executor.model.paths import name_of
-from executor.stop_rules.declared.setup_file import setup_arguments
+from executor.stop_rules.program_text import setup_arguments
 from executor.stop_rules.view import compiled
 
-__all__ = ["UNREADABLE", "Part", "ToolNames", "dependencies", "is_locked", "is_manifest", "licences", "tools"]
+__all__ = [
+    "IN_REQUIREMENTS",
+    "READERS",
+    "REQUIREMENTS",
+    "UNREADABLE",
+    "Part",
+    "ToolNames",
+    "dependencies",
+    "licences",
+    "tools",
+]
 
 Part = Mapping[str, str]
 """Key -> canonical text of its value; equal parts are equivalent."""
 UNREADABLE = (ValueError, SyntaxError, configparser.Error, RecursionError, MemoryError)
 """Exceptions for an unreadable manifest."""
-
-_LOCKED = re.compile(
-    r"(?i)package-lock\.json|npm-shrinkwrap\.json|yarn\.lock|pnpm-lock\.yaml|pnpm-workspace\.yaml|bun\.lockb?|deno\.lock"
-    r"|pipfile(\.lock)?|(uv|poetry|pdm|pixi)\.lock|pylock(\..+)?\.toml|cargo\.lock|go\.(mod|sum|work)|go\.work\.sum"
-    r"|gradle\.lockfile|.*\.lockfile|libs\.versions\.toml|gemfile(\.lock)?|gems\.(rb|locked)|.*\.gemspec|composer\.lock"
-    r"|.*\.(cs|fs|vb)proj|packages\.config|packages\.lock\.json|directory\.packages\.props|conda-lock\.ya?ml"
-    r"|mix\.(exs|lock)|podfile(\.lock)?|package\.(swift|resolved)|pubspec\.(yaml|lock)|\.gitmodules"
-)
-_REQUIREMENTS = re.compile(
+REQUIREMENTS = re.compile(
     r"(?i)((.*[-_.])?(requirements|constraints)([-_.].*)?\.(txt|in|pip)|pip-requires|test-requires)"
 )
-_IN_REQUIREMENTS = re.compile(r"(?i)(^|/)(requirements|constraints)/[^/]+\.(txt|in|pip)$")
-_CONDA = re.compile(r"(?i)environment([-_.].*)?\.ya?ml")
+IN_REQUIREMENTS = re.compile(r"(?i)(^|/)(requirements|constraints)/[^/]+\.(txt|in|pip)$")
 _NPM = (
     "dependencies",
     "devDependencies",
@@ -67,11 +68,6 @@ _SETUP = ("install_requires", "setup_requires", "tests_require", "extras_require
 _TABLES = re.compile(
     r"(.+-)?(dependencies|requires|requires-extra|requires-dist|dependency-groups|dependency-overrides)|patch|replace|build-system"
 )
-_REQUIREMENT = re.compile(
-    r"-[rcefi]\b.*|--\S+.*|(?:git|https?|file)\+?:.*|\.{1,2}/.*"
-    r"|[A-Za-z0-9][\w.-]*(?:\[[\w, .-]*\])?\s*(?:(?:[=<>!~]=?=?|@).*|;.*)?"
-)
-_PINNED = re.compile(r"[A-Za-z0-9][\w.-]*(?:\[[\w, .-]*\])?\s*(?:[=<>!~]=|[<>])\s*\d|-r\s+\S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,37 +97,6 @@ class ToolNames:
 
 def _any(patterns: Sequence[str]) -> re.Pattern[str]:
     return compiled("|".join(f"(?:{pattern})" for pattern in patterns) or r"(?!)")
-
-
-def is_locked(path: str, content: Callable[[str, bool], bytes | None]) -> bool:
-    """Return whether a file is about dependencies only, so any change of it changes a dependency."""
-    name = name_of(path)
-    both = (
-        [content(path, new) or b"" for new in (False, True)]
-        if name.endswith((".yml", ".yaml", ".txt", ".in", ".pip"))
-        else []
-    )
-    if _CONDA.fullmatch(name) or (both and name.lower().endswith(("env.yml", "env.yaml"))):
-        return any(re.search(rb"(?m)^\s*dependencies\s*:", data) for data in both)
-    if name.endswith((".yml", ".yaml")):
-        return any(
-            re.search(rb"(?m)^channels\s*:", data) and re.search(rb"(?m)^dependencies\s*:", data) for data in both
-        )
-    if both:
-        return any(_lists_requirements(data) for data in both)
-    return bool(_LOCKED.fullmatch(name))
-
-
-def _lists_requirements(data: bytes) -> bool:
-    """Return whether a text has only requirements, at least one with a version, whatever its file name."""
-    text = re.sub(r"\\\n", " ", data[:100_000].decode("utf-8", "replace"))
-    lines = [line for raw in text.splitlines() if (line := re.sub(r"(^|\s)#.*", "", raw).strip())]
-    return bool(lines) and any(map(_PINNED.match, lines)) and all(map(_REQUIREMENT.fullmatch, lines))
-
-
-def is_manifest(path: str) -> bool:
-    """Return whether a file declares dependencies among other things."""
-    return _reader(path) is not None
 
 
 def dependencies(path: str, content: bytes) -> Part:
@@ -257,9 +222,9 @@ def _uncommented(value: str) -> str:
 
 def _reader(path: str) -> Callable[[str], Mapping[str, Any]] | None:
     name = name_of(path).lower()
-    if _REQUIREMENTS.fullmatch(name) or _IN_REQUIREMENTS.search(path):
+    if REQUIREMENTS.fullmatch(name) or IN_REQUIREMENTS.search(path):
         return _requirements
-    return _READERS.get(name)
+    return READERS.get(name)
 
 
 def _requirements(text: str) -> dict[str, object]:
@@ -385,7 +350,7 @@ def _closed(text: str, at: int) -> int:
     raise ValueError("a brace is never closed")
 
 
-_READERS: dict[str, Callable[[str], Mapping[str, Any]]] = {
+READERS: dict[str, Callable[[str], Mapping[str, Any]]] = {
     "pyproject.toml": _tables,
     "cargo.toml": _tables,
     "pixi.toml": _pixi,

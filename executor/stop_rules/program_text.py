@@ -1,11 +1,8 @@
-"""Python read as a syntax tree: the arguments of `setup()`, and what a module does. Pure; nothing is executed.
+"""Text of programs and scripts, read without executing it. Pure.
 
-Two modules do the same if only layout, comments, docstrings, or the notation of types differ.
-
-Several projects in folders of one repository: each file of a change is judged from the view of its project.
-
-The paths of rules, and those that an issue declares, are relative to a project. A file of another project of the
-repository is judged as part of that project: its `rules/` and `milestones/` are protected like the issue's own.
+The arguments of `setup()`, the meaning of a Python module, the modules that it imports, the words of a shell script,
+and the files that settings of tools load. Two modules have one meaning if only layout, comments, docstrings, or the
+notation of types differ.
 """
 
 from __future__ import annotations
@@ -13,16 +10,24 @@ from __future__ import annotations
 import ast
 import posixpath
 import re
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from executor.git.diff import Change, FileChange
 
-__all__ = ["Part", "meaning", "parts_of_change", "projects_in", "setup_arguments"]
+import shlex
+from typing import TYPE_CHECKING
+
+from executor.model.paths import name_of, suffix_of
+from executor.stop_rules.test_evidence.test_suite import settings_of_tools
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+
+__all__ = ["imported_names", "loaded_by_settings", "meaning", "setup_arguments", "strings_of_calls", "words_of_shell"]
 
 
 _STEPS = 20  # assignments that are followed; ends a circle
@@ -148,74 +153,6 @@ def _root(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-_NOTHING = "\0nothing"
-"""A glob that matches no file: there are declared files, but not in this project."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """The part of a change that belongs to one project.
-
-    Attributes:
-        prefix: its folder in the repository, with a slash at the end; empty at the top.
-        change: its files, with paths relative to the project.
-        declared: globs of files that the issue declares, also relative.
-    """
-
-    prefix: str
-    change: Change
-    declared: tuple[str, ...]
-
-    def inside(self, path: str) -> str:
-        """Return the repository path of a project path."""
-        return f"{self.prefix}{path}"
-
-    def base(self, paths: Collection[str]) -> frozenset[str]:
-        """Return the repository's files that belong to the project, as project paths."""
-        if not self.prefix:
-            return frozenset(paths)
-        return frozenset(path[len(self.prefix) :] for path in paths if path.startswith(self.prefix))
-
-
-def projects_in(paths: Collection[str]) -> list[str]:
-    """Return folders of the repository with a dodo.py and milestones/, with a slash at the end."""
-    return list(_projects_in(frozenset(paths)))
-
-
-@lru_cache(maxsize=4)
-def _projects_in(paths: frozenset[str]) -> tuple[str, ...]:
-    folders = {path.rpartition("milestones/")[0] for path in paths if path.endswith(".toml") and "milestones/" in path}
-    return tuple(sorted(folder for folder in folders if f"{folder}dodo.py" in paths))
-
-
-def parts_of_change(change: Change, own: str, paths: Collection[str], declared: Sequence[str]) -> list[Part]:
-    """Split a change by the projects of its files; the issue's own project comes first.
-
-    Args:
-        change: the change, with paths relative to the repository.
-        own: folder of the issue's project, with a slash at the end; empty at the top.
-        paths: every file of the tree that the change was made from.
-        declared: globs of files that the issue declares, relative to its project.
-    """
-    prefixes = sorted({own, "", *projects_in(paths)}, key=len, reverse=True)
-    files: dict[str, list[FileChange]] = {own: []}
-    for file in change.files:
-        prefix = next(prefix for prefix in prefixes if file.path.startswith(prefix))
-        files.setdefault(prefix, []).append(replace(file, path=file.path[len(prefix) :]))
-    return [
-        Part(prefix, replace(change, files=tuple(found)), _declared_in(prefix, own, declared))
-        for prefix, found in files.items()
-    ]
-
-
-def _declared_in(prefix: str, own: str, declared: Sequence[str]) -> tuple[str, ...]:
-    if prefix == own:
-        return tuple(declared)
-    absolute = [posixpath.normpath(f"{own}{glob}") for glob in declared]
-    found = tuple(glob[len(prefix) :] for glob in absolute if glob.startswith(prefix))
-    return found or ((_NOTHING,) if declared else ())
-
-
 _GENERIC = frozenset({"Dict", "List", "Tuple", "Set", "FrozenSet", "Type"})
 _PLAIN_DECORATORS = frozenset(
     ["abstractmethod", "asynccontextmanager", "cache", "classmethod", "contextmanager", "property", "staticmethod"]
@@ -284,3 +221,97 @@ def _says_nothing(node: ast.stmt) -> bool:
         case ast.Assign(targets=[ast.Name(id="__all__")]):
             return True
     return False
+
+
+_IMPORTED = re.compile(r"(?m)^\s*(?:from\s+\.?([\w.]+)\s+import|import\s+([\w., ]+))")
+_LOADING = re.compile(
+    r"(?i)(jest|vitest|playwright|cypress|karma|ava|wdio|web-test-runner|eslint|babel|stylelint|prettier)\.config\.[cm]?[jt]s"
+    r"|\.mocharc\.\w+|\.(eslint|babel|nyc|c8|stylelint|prettier)rc(\.\w+)?|tsconfig.*\.json|karma\.conf\.\w+|phpunit.*\.xml.*"
+    r"|package\.json|vite\.config\.[cm]?[jt]s|conftest\.py|pytest\.ini|pyproject\.toml|setup\.cfg|tox\.ini|\.rspec"
+)
+"""Settings of test runners and linters that can name further files, which they load."""
+_LOADS = re.compile(
+    r"\b(?:setupFiles\w*|globalSetup|globalTeardown|testEnvironment|transform|preset|resolver|runner|reporters?|sequencer"
+    r"|snapshot(?:Serializers|Resolver|Environment)|test(?:Runner|Sequencer|Bootstrap)|environment|require|import|loader|extends"
+    r"|supportFile|dependencyExtractor|bootstrap|pytest_plugins)\b[\"']?\s*[:=(]?\s*"
+    r"(\[[^\]]*\]|\{[^}]*\}|\([^)]*\)|[\"'][^\"'\n]+[\"'])|\bfrom\s+([\"']\.[^\"'\n]+[\"'])"
+    r"|--?(?:r|p|require)[ =]([\w./-]+)"
+)
+_LOADED_ENDS = ("", ".js", ".cjs", ".mjs", ".ts", ".mts", ".json", ".py", ".rb", "/index.js", "/__init__.py")
+
+
+def imported_names(text: str) -> set[str]:
+    """Modules and names that a file of Python imports, modules as paths."""
+    names: set[str] = set()
+    for match in _IMPORTED.finditer(text):
+        for name in (match[1] or match[2]).split(","):
+            plain = name.strip().partition(" ")[0]
+            names |= {plain.replace(".", "/"), plain.rpartition(".")[2]} if plain else set()
+    return names
+
+
+def strings_of_calls(text: str) -> list[list[str]]:
+    """Return string arguments of calls in a Python file, as in ``session.run("sh", "check.sh")``."""
+    calls = re.findall(r"\(\s*((?:[rbf]?[\"'][^\"'\n]*[\"']\s*,?\s*)+)", text)
+    return [re.findall(r"[\"']([^\"'\n]*)[\"']", call) for call in calls]
+
+
+def words_of_shell(text: str) -> list[list[str]]:
+    """Parse a shell text into simple commands as lists of words; unparsable text is split at white space."""
+    found: list[list[str]] = []
+    for line in re.sub(r"\\\n", " ", text).split("\n"):
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        lexer.commenters = "#"
+        lexer.wordchars += "@%+,:{}[]!$^"
+        try:
+            words = list(lexer)
+        except ValueError:
+            words = re.split(r"[\s;&|()<>\"']+", line)
+        current: list[str] = []
+        for word in words:
+            if word and not word.strip(";&|()"):
+                found.append(current)
+                current = []
+            elif word.strip("<>"):
+                current.append(word)
+        found.append(current)
+    return [words for words in found if words]
+
+
+def loaded_by_settings(paths: Collection[str], read: Callable[[str], bytes | None]) -> dict[str, str]:
+    """Return files that the settings of test runners and linters load, with the file of these settings.
+
+    Args:
+        paths: every file of the tree.
+        read: returns the content of a file of the tree; None if it does not exist.
+    """
+    found: dict[str, str] = {}
+    for path in sorted(path for path in paths if _can_load(name_of(path))):
+        folder = posixpath.dirname(path)
+        text = (read(path) or b"")[:200_000].decode("utf-8", "replace")
+        for match in _LOADS.finditer(settings_of_tools(text) if name_of(path) == "package.json" else text):
+            words = [match[3]] if match[3] else re.findall(r"[\"']([^\"'\n]+)[\"']", match[1] or match[2])
+            for word in words:
+                other = _loaded(folder, word, path, paths)
+                if other and other != path:
+                    found.setdefault(other, path)
+    return found
+
+
+def _loaded(folder: str, word: str, settings: str, paths: Collection[str]) -> str:
+    """Return the file that a word of some settings names; empty if it names none."""
+    plain = word.removeprefix("<rootDir>/").removeprefix("${configDir}/")
+    if re.search(r"[*\s:]|^/", plain):
+        return ""
+    if suffix_of(settings) in {".py", ".ini", ".cfg", ".toml"} and "/" not in plain:
+        plain = plain.replace(".", "/")
+    elif "/" not in plain and not suffix_of(plain):
+        return ""
+    starts = (folder, "", "src") if suffix_of(settings) == ".py" or "/" not in word else (folder,)
+    places = [posixpath.normpath(posixpath.join(start, plain)) for start in dict.fromkeys(starts)]
+    return next((f"{place}{end}" for place in places for end in _LOADED_ENDS if f"{place}{end}" in paths), "")
+
+
+@lru_cache(maxsize=2**16)
+def _can_load(name: str) -> bool:
+    return _LOADING.fullmatch(name) is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from executor.git.diff import FileChange
-from executor.stop_rules.module_names import shadowing_modules
+from executor.stop_rules.tampering import shadowing_modules
 
 BASE = {
     "calc.py": "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from executor.git.diff import FileChange, Line
-from executor.stop_rules.unlookable import unlookable
+from executor.stop_rules.content import unlookable
 
 
 def found(path: str, data: bytes, old: bytes | None = None) -> list[str]:

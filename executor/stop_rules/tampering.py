@@ -1,31 +1,195 @@
-"""New modules with the name of an existing module, which they would shadow in imports. Pure.
+"""Code that deceives its judge: it behaves otherwise before tests, or takes the place of another module. Pure.
 
-By rule instead of a list: a name counts if the language's standard library has it, if an installed tool of the checks
-has it, if the base imports it from outside, or if another module of the project can be imported by it.
+Product code that notices the test above it, that borrows from a test framework, or whose comparison ignores what it is
+compared with, behaves otherwise before its tests. The patterns are data: `rules/stops/judge-tampering.toml`.
 
-Names and words in the scripts that commands run, and files that the settings of tools load.
+A new module shadows another one by rule instead of a list: a name counts if the language's standard library has it, if
+an installed tool of the checks has it, if the base imports it from outside, or if another module of the project can be
+imported by it.
 """
 
 from __future__ import annotations
 
-import posixpath
 import re
-import shlex
-import sys
-from functools import lru_cache
+import unicodedata
 from typing import TYPE_CHECKING
 
-from executor.model.paths import name_of, suffix_of
-from executor.stop_rules.test_evidence.test_suite import is_test_name, settings_of_tools
+from executor.model.paths import CLIKE, is_documentation, is_test, suffix_of
+from executor.stop_rules.content import LARGEST
+from executor.stop_rules.view import compiled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+    from executor.git.diff import FileChange, Finding, Line
+
+import posixpath
+import sys
+from typing import TYPE_CHECKING
+
+from executor.model.paths import name_of
+from executor.stop_rules.test_evidence.test_suite import is_test_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from executor.git.diff import FileChange, Finding
 
-__all__ = ["imported_names", "loaded_by_settings", "shadowing_modules", "strings_of_calls", "words_of_shell"]
 
-_IMPORT = re.compile(r"(?m)^\s*(?:from\s+\.?([\w.]+)\s+import|import\s+([\w., ]+))")
+__all__ = ["behaves_otherwise", "shadowing_modules"]
+
+_HASHES = frozenset({".py", ".pyi", ".rb", ".php", ".pl", ".pm", ".ex", ".exs"})
+"""Languages with the comment ``#``."""
+_CODE = CLIKE | _HASHES | {".c", ".h", ".cc", ".cpp", ".cxx", ".hpp", ".groovy", ".dart", ".lua"}
+_REMARK = re.compile(r"^\s*(?://|/\*|\*(?!\w)|--|#(?![!\[]|\s*(?:if|elif|define)\b)|>>>|\.\.\. ).*|(?<![:\"'])//\s.*$")
+_LITERAL = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`|(?<=[(=~,!>:&|?])\s?/[^/\s]+/")
+_COMPARISONS = tuple(
+    map(
+        re.compile,
+        (
+            r"^\s*def\s+__(?:eq|ne|contains)__\s*\(\s*\w+\s*(?:,\s*/\s*)?,\s*\*?(\w+)",
+            r"\b__(?:eq|ne|contains)__\s*=\s*lambda\s+\w+\s*,\s*\*?(\w+)[^:]*(?=:)",
+            r"^\s*def\s+(?:self\.)?(?:==|===|eql\?|equal\?|<=>|=~)\s*\(?\s*(\w*)\s*\)?",
+            r"\bbool(?:ean)?\s+[eE]quals\s*\(\s*(?:final\s+)?(?:@\w+\s+)*[\w<>?.\[\]]+\s+(\w+)\s*\)",
+            r"\bint\s+[cC]ompareTo\s*\(\s*(?:final\s+)?(?:@\w+\s+)*[\w<>?.\[\]]+\s+(\w+)\s*\)",
+            r"\b(?:fun|def)\s+(?:equals|compareTo|==)\s*\(\s*(\w+)\s*:[^)]*\)",
+            r"\boperator\s*==\s*\((?:[^,()]*,)?\s*(?:const\s+)?[\w:<>?]+\s*&?\s*(\w*)\s*\)",
+            r"\bfunc\s+==\s*\(\s*\w+\s*:\s*\w+\s*,\s*(\w+)\s*:[^)]*\)",
+            r"^func\s*\([^)]*\)\s*(?:Equals?|Compare|Is)\s*\(\s*(\w+)\b[^)]*\)\s*(?=bool|int)",
+            r"\bfn\s+(?:eq|ne|cmp|partial_cmp)\s*\(\s*&self\s*,\s*(\w+)\s*:[^)]*\)",
+            r"\[\s*Symbol\.hasInstance\s*\]\s*(?:[:=]\s*(?:function\s*)?)?\(\s*(\w*)\s*\)",
+        ),
+    )
+)
+"""The start of a method that compares with another object, and the name of that object."""
+_REFUSES = re.compile(
+    r"(?:raise|throw|panic|fatalError|unimplemented|todo|unreachable)\b|(?:(?:return|=>|=|:)\s*)?"
+    r"(?:False|false|NotImplemented|nil|null|None)\s*;?$"
+)
+_OTHER_CLASS = re.compile(r"\bis_?[iI]nstance\(\s*\w+\s*,\s*([^()]*)\)")
+_OWN = re.compile(r"\b(?:__class__|type|self)\b")
+_MOST_OF_A_BODY = 40  # lines of a function in which the reading of tests is looked for
+_READS = re.compile(r"(?i)\b(?:require|import|from|include|file|fs|glob)|open|read|load|path|join")
+_IMPORTS_TESTS = re.compile(r"^\s*(?:from|import)\s+((?:tests?|testing|specs?)(?:\.\w+)*)\b")
+
+
+def behaves_otherwise(
+    files: Sequence[FileChange],
+    content: Callable[[str, bool], bytes | None],
+    lists: Mapping[str, Sequence[str]],
+    base: Collection[str] = (),
+) -> Iterator[Finding]:
+    """Yield lines of product code by which it can behave otherwise before its tests.
+
+    Args:
+        files: files of the change.
+        content: returns a file's whole content before (False) or after (True).
+        lists: lists of the rule: ``product`` are patterns of such lines; ``sources`` tell who runs the code and
+            ``runners`` are names of what runs tests; ``callers`` tell who calls it and ``tests`` are further names.
+        base: every file of the tree that the change was made from; its tests are not to be read.
+    """
+    product = [compiled(pattern) for pattern in lists.get("product", ())]
+    looks = [
+        (
+            [compiled(pattern) for pattern in lists.get(kind, ())],
+            [compiled(pattern) for name in names for pattern in lists.get(name, ())],
+        )
+        for kind, names in (("sources", ("runners",)), ("callers", ("runners", "tests")))
+    ]
+    for file in files:
+        if not _is_product(file.path):
+            continue
+        hashes = suffix_of(file.path) in _HASHES
+        lines = [(line, text) for line in file.lines if line.added and (text := _code(line.text, hashes=hashes))]
+        found = {line.number: line for line, text in lines if any(pattern.search(text) for pattern in product)}
+        words = [word for _, text in lines for word in _LITERAL.findall(text)]
+        for sources, names in looks:
+            if any(name.search(word) for word in words for name in names):
+                found |= {line.number: line for line, text in lines if any(it.search(text) for it in sources)}
+        found |= {line.number: line for line in _ignoring(file, content)}
+        found |= {line.number: line for line, text in lines if _reads_tests(text, base)}
+        yield from ((file.path, number, found[number].text) for number in sorted(found))
+
+
+def _reads_tests(text: str, base: Collection[str]) -> bool:
+    """Return whether a line imports or opens a file or folder of the tests of the base by its path."""
+    if not _READS.search(_LITERAL.sub("", text)):
+        return False
+    words = [word[1:-1].strip("./") for word in _LITERAL.findall(text)]
+    places = {word for word in (*words, "/".join(words)) if "/" in word and is_test(f"{word}/_")}
+    if module := _IMPORTS_TESTS.match(text):
+        places.add(module[1].replace(".", "/"))
+    return any(
+        f"/{place}" in f"/{path}" and re.match(r"\.\w+$|/|$", f"/{path}".partition(f"/{place}")[2])
+        for place in places
+        for path in base
+    )
+
+
+def _is_product(path: str) -> bool:
+    """Return whether a file is code of the product; files of tests are put back, and are examined by other rules."""
+    if suffix_of(path) not in _CODE or is_documentation(path):
+        return False
+    folders = path.lower().split("/")[:-1]
+    return "src/main/" in path or not (is_test(path) or any(name.endswith((".test", ".tests")) for name in folders))
+
+
+def _code(text: str, *, hashes: bool) -> str:
+    """Return a line in one form of letters and without remarks; empty if it is one."""
+    plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    plain = _REMARK.sub("", plain)
+    return re.sub(r"(?:^|\s)#\s.*$", "", plain) if hashes else plain
+
+
+def _ignoring(file: FileChange, content: Callable[[str, bool], bytes | None]) -> Iterator[Line]:
+    """Yield added lines of comparisons that accept an object without inspecting it."""
+    added = {line.number: line for line in file.lines if line.added}
+    if not added:
+        return
+    lines = (content(file.path, True) or b"")[:LARGEST].decode("utf-8", "replace").splitlines()  # noqa: FBT003
+    for number, text in enumerate(lines, 1):
+        for pattern in _COMPARISONS:
+            match = pattern.search(text)
+            if match is None:
+                continue
+            body = _body(lines[number - 1 :], match.end())
+            own = next((it for it in reversed(lines[:number]) if re.match(r"\s*class\s+\w", it)), "")
+            changed = [added[at] for at in range(number, number + len(body)) if at in added]
+            if changed and _admits(body, match[1], re.sub(r"^\s*class\s+(\w+).*", r"\1", own)):
+                yield changed[0]
+            break
+
+
+def _body(lines: Sequence[str], start: int) -> list[str]:
+    """Return the lines of a function after its parameters: to its closing brace, or while they are indented further."""
+    head = lines[0][start:]
+    depth = len(lines[0]) - len(lines[0].lstrip())
+    body = [head]
+    if "{" not in head and re.search(r"(?::|=>?)\s*[^\s:=]", head) and not head.rstrip().endswith((":", "{")):
+        return body  # on one line
+    braces = head.count("{") - head.count("}")
+    if "{" in head and braces <= 0:
+        return body
+    for text in lines[1:_MOST_OF_A_BODY]:
+        if text.strip() and len(text) - len(text.lstrip()) <= depth and text.strip() not in {"{", ")"}:
+            break
+        body.append(text)
+    return body
+
+
+def _admits(body: Sequence[str], other: str, own: str) -> bool:
+    """Return whether a body yields something but does not use the other object; its class alone is no use of it."""
+    joined = re.sub(r"(?s)\"\"\".*?\"\"\"|'''.*?'''", "", "\n".join(body[1:]))
+    texts = [_REMARK.sub("", text).strip() for text in [body[0], *joined.split("\n")]]
+    texts = [re.sub(r"(?:^|\s)#\s.*$", "", text) for text in texts]
+    head = re.sub(r"^[^{=:]*(?:->\s*[\w.]+\s*)?(?:\{|=>?|:)?", "", texts[0]).strip(" {};")
+    said = [text for text in [head, *(text.strip("{}; ") for text in texts[1:])] if text and text != "end"]
+    if not said or all(_REFUSES.match(text) for text in said):
+        return False
+    own_kind = re.compile(rf"{_OWN.pattern}|\b{own}\b" if own else _OWN.pattern)
+    plain = _OTHER_CLASS.sub(lambda match: match[0] if own_kind.search(match[1]) else "", "\n".join(said))
+    return not other or re.search(rf"\b{re.escape(other)}\b", plain) is None
+
 
 _TOOLS = frozenset(
     [
@@ -103,20 +267,6 @@ _FRAMEWORKS = {  # by ending: folders and files of test frameworks, which these 
     ),
 }
 _JVM = frozenset({".java", ".kt", ".scala", ".groovy", ".class"})
-_LOADING = re.compile(
-    r"(?i)(jest|vitest|playwright|cypress|karma|ava|wdio|web-test-runner|eslint|babel|stylelint|prettier)\.config\.[cm]?[jt]s"
-    r"|\.mocharc\.\w+|\.(eslint|babel|nyc|c8|stylelint|prettier)rc(\.\w+)?|tsconfig.*\.json|karma\.conf\.\w+|phpunit.*\.xml.*"
-    r"|package\.json|vite\.config\.[cm]?[jt]s|conftest\.py|pytest\.ini|pyproject\.toml|setup\.cfg|tox\.ini|\.rspec"
-)
-"""Settings of test runners and linters that can name further files, which they load."""
-_LOADS = re.compile(
-    r"\b(?:setupFiles\w*|globalSetup|globalTeardown|testEnvironment|transform|preset|resolver|runner|reporters?|sequencer"
-    r"|snapshot(?:Serializers|Resolver|Environment)|test(?:Runner|Sequencer|Bootstrap)|environment|require|import|loader|extends"
-    r"|supportFile|dependencyExtractor|bootstrap|pytest_plugins)\b[\"']?\s*[:=(]?\s*"
-    r"(\[[^\]]*\]|\{[^}]*\}|\([^)]*\)|[\"'][^\"'\n]+[\"'])|\bfrom\s+([\"']\.[^\"'\n]+[\"'])"
-    r"|--?(?:r|p|require)[ =]([\w./-]+)"
-)
-_LOADED_ENDS = ("", ".js", ".cjs", ".mjs", ".ts", ".mts", ".json", ".py", ".rb", "/index.js", "/__init__.py")
 
 
 def shadowing_modules(
@@ -278,80 +428,3 @@ def _javascript(path: str, kept: frozenset[str]) -> str:
         if f"{stem}/index{other}" in kept:
             return f"it is resolved instead of {stem}/index{other}"
     return ""
-
-
-def imported_names(text: str) -> set[str]:
-    """Modules and names that a file of Python imports, modules as paths."""
-    names: set[str] = set()
-    for match in _IMPORT.finditer(text):
-        for name in (match[1] or match[2]).split(","):
-            plain = name.strip().partition(" ")[0]
-            names |= {plain.replace(".", "/"), plain.rpartition(".")[2]} if plain else set()
-    return names
-
-
-def strings_of_calls(text: str) -> list[list[str]]:
-    """Return string arguments of calls in a Python file, as in ``session.run("sh", "check.sh")``."""
-    calls = re.findall(r"\(\s*((?:[rbf]?[\"'][^\"'\n]*[\"']\s*,?\s*)+)", text)
-    return [re.findall(r"[\"']([^\"'\n]*)[\"']", call) for call in calls]
-
-
-def words_of_shell(text: str) -> list[list[str]]:
-    """Parse a shell text into simple commands as lists of words; unparsable text is split at white space."""
-    found: list[list[str]] = []
-    for line in re.sub(r"\\\n", " ", text).split("\n"):
-        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
-        lexer.commenters = "#"
-        lexer.wordchars += "@%+,:{}[]!$^"
-        try:
-            words = list(lexer)
-        except ValueError:
-            words = re.split(r"[\s;&|()<>\"']+", line)
-        current: list[str] = []
-        for word in words:
-            if word and not word.strip(";&|()"):
-                found.append(current)
-                current = []
-            elif word.strip("<>"):
-                current.append(word)
-        found.append(current)
-    return [words for words in found if words]
-
-
-def loaded_by_settings(paths: Collection[str], read: Callable[[str], bytes | None]) -> dict[str, str]:
-    """Return files that the settings of test runners and linters load, with the file of these settings.
-
-    Args:
-        paths: every file of the tree.
-        read: returns the content of a file of the tree; None if it does not exist.
-    """
-    found: dict[str, str] = {}
-    for path in sorted(path for path in paths if _can_load(name_of(path))):
-        folder = posixpath.dirname(path)
-        text = (read(path) or b"")[:200_000].decode("utf-8", "replace")
-        for match in _LOADS.finditer(settings_of_tools(text) if name_of(path) == "package.json" else text):
-            words = [match[3]] if match[3] else re.findall(r"[\"']([^\"'\n]+)[\"']", match[1] or match[2])
-            for word in words:
-                other = _loaded(folder, word, path, paths)
-                if other and other != path:
-                    found.setdefault(other, path)
-    return found
-
-
-def _loaded(folder: str, word: str, settings: str, paths: Collection[str]) -> str:
-    """Return the file that a word of some settings names; empty if it names none."""
-    plain = word.removeprefix("<rootDir>/").removeprefix("${configDir}/")
-    if re.search(r"[*\s:]|^/", plain):
-        return ""
-    if suffix_of(settings) in {".py", ".ini", ".cfg", ".toml"} and "/" not in plain:
-        plain = plain.replace(".", "/")
-    elif "/" not in plain and not suffix_of(plain):
-        return ""
-    starts = (folder, "", "src") if suffix_of(settings) == ".py" or "/" not in word else (folder,)
-    places = [posixpath.normpath(posixpath.join(start, plain)) for start in dict.fromkeys(starts)]
-    return next((f"{place}{end}" for place in places for end in _LOADED_ENDS if f"{place}{end}" in paths), "")
-
-
-@lru_cache(maxsize=2**16)
-def _can_load(name: str) -> bool:
-    return _LOADING.fullmatch(name) is not None
