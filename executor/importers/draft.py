@@ -1,42 +1,36 @@
-"""A draft: a milestone as another format describes it, before it becomes a declaration. Pure.
+"""A draft is a milestone as a plan describes it, with the remarks on its parts and an account of each line. Pure.
 
-Restricts what a plan may declare about its own checks: nothing that weakens them, unless a person trusts it. Pure.
+An importer marks lines whose content it imports (`take`) and lines without content for a milestone (`inform`). All
+other lines that are not blank are not understood, and are reported; no other case exists.
 """
 
 from __future__ import annotations
 
-import posixpath
 import re
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from executor.errors import Fault
-from executor.importers.report import Account, Note
-from executor.importers.source import Source
 from executor.model.hints import Known, quoted
-from executor.model.milestone import Issue
-from executor.model.paths import is_test, matches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from executor.model.policy import Policy
 
 __all__ = [
-    "OWN_FORMATS",
+    "Account",
     "Draft",
     "DraftIssue",
     "Note",
-    "Reviewed",
-    "Source",
-    "Tree",
-    "declared_keys",
+    "Notes",
     "draft_faults",
+    "grouped",
+    "listed",
     "milestone_id",
-    "reviewed",
+    "refused",
     "slug",
-    "tests_among",
+    "unique_id",
+    "unknown_needs",
 ]
 
 
@@ -49,6 +43,145 @@ _NUMBERED = re.compile(
 _REQUEST = re.compile(r"\brequest[\s_#-]+(\d+)\b", re.IGNORECASE)
 _LONGEST_SLUG = 48  # characters; an id is typed in commands
 _LONGEST_ID = 64  # characters; ids of other tools are longer than ours, and are kept
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A remark on a part of a plan.
+
+    Attributes:
+        line: from 1; 0 if the remark is about the whole plan.
+        text: the content of the part and its treatment.
+        kind: the remark without line-specific parts; notes of one kind are reported together.
+        file: the file, if it is not the plan itself.
+    """
+
+    line: int
+    text: str
+    kind: str = ""
+    file: str = ""
+
+
+class Notes(list[Note]):
+    """Remarks in the order in which a plan is read."""
+
+    def add(self, line: int, text: str, kind: str = "", file: str = "") -> None:
+        """Append a remark, see `Note`."""
+        self.append(Note(line, text, kind, file))
+
+    def adopt(self, notes: Iterable[Note], file: str) -> None:
+        """Append the remarks on a file that is not the plan itself."""
+        self += (replace(note, file=file) for note in notes)
+
+
+@dataclass(slots=True)
+class Account:
+    """The treatment of each line of one text.
+
+    Attributes:
+        lines: the lines of the text; the first has number 1.
+        taken: numbers of the lines whose content is imported.
+        informative: numbers of lines without content for a milestone, with the reason.
+        file: the file, if it is not the plan itself.
+    """
+
+    lines: list[str]
+    file: str = ""
+    taken: set[int] = field(default_factory=set)
+    informative: dict[int, str] = field(default_factory=dict)
+
+    def take(self, lines: Iterable[int]) -> None:
+        """Mark lines as taken."""
+        self.taken.update(lines)
+
+    def inform(self, lines: Iterable[int], why: str) -> None:
+        """Mark lines as informative, unless they are taken."""
+        for line in lines:
+            self.informative.setdefault(line, why)
+
+    def left(self) -> list[int]:
+        """Return the numbers of the remaining lines that are not blank."""
+        return [
+            number
+            for number, line in enumerate(self.lines, 1)
+            if line.strip() and number not in self.taken and number not in self.informative
+        ]
+
+    def notes(self) -> list[Note]:
+        """Return a note for each run of lines that were not understood, and one for each reason of informative ones."""
+        found = [
+            Note(first, f"not understood: {_shown(self.lines[first - 1])}{_more(count)}", "not understood", self.file)
+            for first, count in _runs(self.left())
+        ]
+        reasons: dict[str, list[int]] = {}
+        for line, why in sorted(self.informative.items()):
+            if line not in self.taken and line <= len(self.lines) and self.lines[line - 1].strip():
+                reasons.setdefault(why, []).append(line)
+        for why, lines in reasons.items():
+            if why:
+                found += [
+                    Note(first, f"left out, {why}{_more(count)}", f"left out, {why}", self.file)
+                    for first, count in _runs(lines)
+                ]
+        return found
+
+    def counts(self) -> dict[str, int]:
+        """Count lines that are taken, informative, not understood, and blank."""
+        blank = sum(not line.strip() for line in self.lines)
+        left = len(self.left())
+        taken = len([n for n in self.taken if 0 < n <= len(self.lines) and self.lines[n - 1].strip()])
+        return {
+            "lines": len(self.lines),
+            "blank": blank,
+            "taken": taken,
+            "not_understood": left,
+            "informative": len(self.lines) - blank - left - taken,
+        }
+
+
+def _runs(lines: list[int]) -> list[tuple[int, int]]:
+    runs: list[tuple[int, int]] = []
+    for line in lines:
+        if runs and line == runs[-1][0] + runs[-1][1]:
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+        else:
+            runs.append((line, 1))
+    return runs
+
+
+def _more(count: int) -> str:
+    return f" (and {count - 1} more lines)" if count > 1 else ""
+
+
+def _shown(line: str) -> str:
+    text = " ".join(line.split())
+    return f'"{text[:77]}..."' if len(text) > 80 else f'"{text}"'  # noqa: PLR2004
+
+
+_SHOWN_PLACES = 5  # places in a sentence
+
+
+def grouped(notes: Iterable[Note], name: str) -> list[str]:
+    """Format notes as text, one line per kind: the note itself if single, else its count and first places."""
+    kinds: dict[tuple[str, str], list[Note]] = {}
+    for note in notes:
+        kinds.setdefault((note.file or name, note.kind or note.text), []).append(note)
+    lines = []
+    for (file, kind), group in kinds.items():
+        places = list(dict.fromkeys(note.line for note in group if note.line))
+        at = f":{places[0]}" if places else ""
+        if len({note.text for note in group}) == 1:
+            more = f" ({len(places)} times: lines {_places(places)})" if len(places) > 1 else ""
+            lines.append(f"{file}{at}: {group[0].text}{more}")
+        else:
+            where = f"lines {_places(places)}; " if places else ""
+            lines.append(f"{file}{at}: {kind}: {len(group)} times ({where}first: {group[0].text})")
+    return lines
+
+
+def _places(places: list[int]) -> str:
+    more = f" and {len(places) - _SHOWN_PLACES} more" if len(places) > _SHOWN_PLACES else ""
+    return ", ".join(map(str, places[:_SHOWN_PLACES])) + more
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +240,11 @@ class Draft:
     after: tuple[str, ...] = ()
     whole: bool = True
     accounts: tuple[Account, ...] = ()
+
+
+def refused(name: str, text: str, line: int = 0, notes: Iterable[Note] = ()) -> Draft:
+    """Return the draft of a source that cannot be imported: without a milestone, with the fault."""
+    return Draft("", "", faults=(Fault(name, f"line {line}" if line else "", text),), notes=tuple(notes))
 
 
 def listed(values: Mapping[str, object], key: str) -> list[Any]:
@@ -185,153 +323,3 @@ def unique_id(wanted: str, taken: Mapping[str, object] | set[str]) -> str:
     while name in taken:
         name, number = f"{base[: _LONGEST_ID - 4]}-{number}", number + 1
     return name
-
-
-OWN_FORMATS = frozenset({"json", "csv"})
-_WEAKER = ("allow", "checks", "workflow", "with")
-_COMMANDS = "_commands"
-
-
-@dataclass(frozen=True, slots=True)
-class Reviewed:
-    """The trusted part of a draft, and remarks on omitted parts."""
-
-    draft: Draft
-    notes: tuple[Note, ...]
-
-
-def declared_keys() -> frozenset[str]:
-    """Return the keys that an issue may declare."""
-    return frozenset(info.alias or name for name, info in Issue.model_fields.items())
-
-
-@dataclass(frozen=True, slots=True)
-class Tree:
-    """The files of the repository that a plan may not declare without trust.
-
-    Attributes:
-        tests: paths of the existing tests.
-        ignored: returns those of some paths that git ignores; they need not exist.
-    """
-
-    tests: Sequence[str] = ()
-    ignored: Callable[[Collection[str]], Collection[str]] = frozenset
-
-
-def reviewed(draft: Draft, policy: Policy | None, tree: Tree, *, trusted: bool, own: bool) -> Reviewed:
-    """Remove from a draft what this repository does not know, and what would weaken its checks.
-
-    Args:
-        draft: the draft as read from the plan.
-        policy: the rules; None if they are faulty.
-        tree: the existing tests, and what git ignores.
-        trusted: a person trusts the plan's own checks.
-        own: the plan is an export of the executor, read value for value.
-    """
-    notes: list[Note] = []
-    fields = {key: value for key, value in draft.fields.items() if key != _COMMANDS}
-    if trusted and draft.fields.get(_COMMANDS):
-        fields["accept"] = [*listed(fields, "accept"), *({"run": command} for command in draft.fields[_COMMANDS])]
-    if "checks" in fields and not trusted and not own:
-        text = f"checks = {fields.pop('checks')} of the milestone affects the judge and was left out; --trust takes it"
-        notes.append(Note(0, text))
-    names = {sample for issue in draft.issues for name in listed(issue.fields, "files") for sample in _samples(name)}
-    ignored = tree.ignored(names) if names and not (trusted or own) else ()
-    tree = replace(tree, ignored=lambda wanted: [name for name in wanted if name in ignored])
-    issues = [_issue(issue, policy, tree, notes, trusted=trusted, own=own) for issue in draft.issues]
-    return Reviewed(replace(draft, fields=fields, issues=tuple(issues)), tuple(notes))
-
-
-def _issue(
-    issue: DraftIssue, policy: Policy | None, tree: Tree, notes: list[Note], *, trusted: bool, own: bool
-) -> DraftIssue:
-    fields = dict(issue.fields)
-    known = declared_keys()
-    for key in [key for key in fields if key not in known]:
-        said = fields.pop(key)
-        if not key.startswith("_"):
-            text = f"{issue.id}: {key} = {said} is not a key of an issue and was left out"
-            notes.append(Note(issue.line, text, f"{key} is not a key of an issue and was left out"))
-    if issue.hold and "hold" in known:
-        fields["hold"] = issue.hold
-    if own:
-        weaker = [key for key in _WEAKER[:2] if key in fields]
-        if weaker:
-            said = ", ".join(f"{key} = {fields[key]}" for key in weaker)
-            notes.append(Note(issue.line, f"{issue.id}: {said} weakens its judge", "keys that weaken the judge"))
-        return replace(issue, fields=fields)
-    _agents(issue, fields, policy, notes)
-    if not trusted:
-        _keys(issue, fields, notes)
-        _type(issue, fields, policy, notes)
-        _files(issue, fields, tree, notes)
-    return replace(issue, fields=fields)
-
-
-def _agents(issue: DraftIssue, fields: dict[str, object], policy: Policy | None, notes: list[Note]) -> None:
-    """Remove an agent without a profile here, such as a plan's name of a role."""
-    names = fields.get("agent")
-    if policy is None or names is None:
-        return
-    wanted = [names] if isinstance(names, str) else listed(fields, "agent")
-    unknown = [name for name in wanted if name not in policy.agents]
-    if unknown:
-        del fields["agent"]
-        text = f'{issue.id}: the agent "{", ".join(map(str, unknown))}" is not a profile of rules/agents.toml and was left out'
-        notes.append(Note(issue.line, text, "agents that are not profiles of rules/agents.toml, left out"))
-
-
-def _keys(issue: DraftIssue, fields: dict[str, object], notes: list[Note]) -> None:
-    for key in _WEAKER:
-        if key in fields and not (key == "workflow" and fields[key] == "kiro"):
-            said = fields.pop(key)
-            text = f"{issue.id}: {key} = {said} affects the judge and was left out; --trust takes it"
-            notes.append(Note(issue.line, text, f"{key} affects the judge and was left out; --trust takes it"))
-
-
-def _type(issue: DraftIssue, fields: dict[str, object], policy: Policy | None, notes: list[Note]) -> None:
-    """Remove a type whose route requires less than the default one."""
-    if policy is None or "type" not in fields:
-        return
-    default = policy.route_of(Issue.model_validate({"id": "x", "title": "x", "body": "x", "type": "default"}))
-    try:
-        own = policy.route_of(Issue.model_validate({"id": "x", "title": "x", "body": "x", "type": fields["type"]}))
-    except ValueError:
-        return
-    fewer = set(default.checks or ()) - set(own.checks or ())
-    if fewer or (default.reviewer and not own.reviewer):
-        what = ", ".join(sorted(fewer)) or f"the reviewer {default.reviewer}"
-        text = f'{issue.id}: the route of type "{fields.pop("type")}" does not require {what}; the type was left out, --trust takes it'
-        notes.append(Note(issue.line, text, "types whose routes require less, left out; --trust takes them"))
-
-
-def _files(issue: DraftIssue, fields: dict[str, object], tree: Tree, notes: list[Note]) -> None:
-    """Remove existing tests and ignored files from the declared files: those may be weakened, and these may be secret."""
-    files = listed(fields, "files")
-    tests = [name for name in files if any(_names(name, test) for test in tree.tests)]
-    ignored = [name for name in files if name not in tests and tree.ignored(_samples(name))]
-    if tests or ignored:
-        fields["files"] = [name for name in files if name not in {*tests, *ignored}]
-        if not fields["files"]:
-            del fields["files"]
-    for names, what in ((tests, "tests already"), (ignored, "ignored by git")):
-        if names:
-            kind = f"files that are {what}, left out; --trust takes them"
-            text = f"{issue.id}: {', '.join(names)}: left out of files, {what}; --trust takes them"
-            notes.append(Note(issue.line, text, kind))
-
-
-def _names(glob: str, path: str) -> bool:
-    plain = posixpath.normpath(glob)
-    return fnmatchcase(path, plain) or path.startswith(f"{plain}/") or ("/" in plain and matches(path, [plain]))
-
-
-def _samples(glob: str) -> set[str]:
-    """Paths that a glob matches; an empty one is none."""
-    plain = re.sub(r"\[[^\]]*\]|\?", "x", posixpath.normpath(glob)).removeprefix("/").replace("**/", "")
-    return {plain.replace("*", sign) for sign in ("", "x")} - {"", "."}
-
-
-def tests_among(paths: Sequence[str]) -> list[str]:
-    """Return the paths that belong to tests, without texts for people."""
-    return [path for path in paths if is_test(path) and not path.endswith((".md", ".rst"))]

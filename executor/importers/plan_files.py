@@ -13,19 +13,16 @@ from executor.config.edit_toml import edited_plan
 from executor.config.load_milestones import TomlError, read_toml
 from executor.errors import DeclarationError, Fault
 from executor.importers.draft import (
-    OWN_FORMATS,
     Draft,
     DraftIssue,
-    Tree,
+    Notes,
     draft_faults,
     listed,
-    reviewed,
     slug,
     unknown_needs,
 )
 from executor.importers.importer import chosen
-from executor.importers.merge import MISSING, Merged, Side, merged, remembered_after
-from executor.importers.report import Note
+from executor.importers.merge import MISSING, OWN_FORMATS, Merged, Side, Tree, merged, remembered_after, reviewed
 from executor.importers.source import text_of
 from executor.model.fingerprint import digest
 from executor.model.milestone import default_branch
@@ -96,7 +93,7 @@ class Planned:
         self.format = importer.name
         self.name = source.name
         self.draft: Draft = found.draft
-        self.notes: list[Note] = [*draft.notes, *found.notes]
+        self.notes = Notes((*draft.notes, *found.notes))
         for account in draft.accounts:
             self.notes += account.notes()
         self.id = options.wanted or draft.id
@@ -148,7 +145,7 @@ class Planned:
         if not before or not self.file.exists() or self._options.moved or before in {here, self.name}:
             return
         if isinstance(memory, dict) and memory.get("content") == _content(self._source):
-            self.notes.append(Note(0, f"the plan moved: it was imported from {before} before"))
+            self.notes.add(0, f"the plan moved: it was imported from {before} before")
             return
         yield Fault(
             self.name,
@@ -189,6 +186,10 @@ class Planned:
             "values": remembered_after(known.last, new, self.found),
         }
         self.files[self._memory_file] = json.dumps(memory, indent=1, sort_keys=True) + "\n"
+        if done := self.done():
+            are = "is" if len(done) == 1 else "are"
+            text = f"the plan says that {', '.join(done)} {are} done; what has landed is read from git"
+            self.notes.add(0, f"{text}. To count them as landed: --done-as-landed COMMIT")
 
     def make_draft(self, faults: Sequence[Fault]) -> None:
         """Write the milestone as a draft because of some faults."""
@@ -264,18 +265,16 @@ class Planned:
         missing = [name for name in after if name not in milestones]
         if missing:
             text = f"the plan builds on {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not declared here; add the milestones that it waits for to `needs`"
-            self.notes.append(Note(0, text))
+            self.notes.add(0, text)
         if draft.epic:
             head["epic_text"] = draft.epic
         if draft.overview.strip():
             head["overview_text"] = draft.overview
             head["context"] = [*listed(head, "context"), self._overview]
             count = sum(bool(line.strip()) for line in draft.overview.split("\n"))
-            self.notes.append(
-                Note(
-                    0,
-                    f"{count} lines of the plan that belong to no issue are kept in {self._overview}, which is read for every issue",
-                )
+            self.notes.add(
+                0,
+                f"{count} lines of the plan that belong to no issue are kept in {self._overview}, which is read for every issue",
             )
         own = {issue.id for issue in draft.issues}
         new: Side = {"": head}
@@ -289,16 +288,12 @@ class Planned:
         needs = [*listed(values, "needs"), *issue.outside]
         values.pop("needs", None)
         if issue.id in needs:
-            self.notes.append(
-                Note(
-                    issue.line,
-                    f"{issue.id} depends on itself; this need was left out",
-                    "issues that depend on themselves",
-                )
+            self.notes.add(
+                issue.line, f"{issue.id} depends on itself; this need was left out", "issues that depend on themselves"
             )
         if unknown:
             text = f"{issue.id} needs {', '.join(unknown)}, which are not in this plan; they were left out"
-            self.notes.append(Note(issue.line, text, "needs that are not in this plan, left out"))
+            self.notes.add(issue.line, text, "needs that are not in this plan, left out")
         kept = [
             need if need in own else elsewhere.get(need, need)
             for need in needs
@@ -314,12 +309,10 @@ class Planned:
             if path is not None and name in new and not path.exists():
                 self.found.changes.setdefault(name, {})["spec"] = new[name]["spec"]
                 shown = path.relative_to(self._project.root)
-                self.notes.append(
-                    Note(
-                        0,
-                        f"{shown}, the spec of {name}, was missing and is written again",
-                        "missing specs that are written again",
-                    )
+                self.notes.add(
+                    0,
+                    f"{shown}, the spec of {name}, was missing and is written again",
+                    "missing specs that are written again",
                 )
 
     def _keep_branch(self, known: _Known, branches: set[str]) -> None:
@@ -331,13 +324,13 @@ class Planned:
         before = str(now.get("branch") or default_branch(self.id, str(now.get("title", ""))))
         if "branch" in changes and before in branches and changes["branch"] != before:
             wanted = "the default" if changes["branch"] is MISSING else changes["branch"]
-            self.notes.append(
-                Note(0, f"the plan's branch is {wanted} now; {before} exists and was kept, because it has the work")
+            self.notes.add(
+                0, f"the plan's branch is {wanted} now; {before} exists and was kept, because it has the work"
             )
             changes["branch"] = before
         elif "title" in changes and "branch" not in now and "branch" not in changes:
             changes["branch"] = before
-            self.notes.append(Note(0, f"the title changed; the branch stays {before}"))
+            self.notes.add(0, f"the title changed; the branch stays {before}")
 
     def _changes(self, known: _Known) -> tuple[dict[str, object], dict[str, dict[str, object]]]:
         """Return the changed keys of the milestone and of each issue; texts become files."""
@@ -386,7 +379,7 @@ class Planned:
         here = [name for name in known.specs if name in before]
         order = [issue.id for issue in self.draft.issues]
         if before and here != before:
-            self.notes.append(Note(0, "your order of the issues was kept"))
+            self.notes.add(0, "your order of the issues was kept")
             return []
         return order
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from executor.importers.draft import Draft, Source, draft_faults, milestone_id, slug
+from executor.importers.draft import Draft, draft_faults, grouped, milestone_id, slug
 from executor.importers.importer import chosen, installed
 from executor.importers.reading.words import needs_in
-from executor.importers.report import grouped
+from executor.importers.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

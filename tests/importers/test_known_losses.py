@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from executor.importers.draft import draft_faults, listed
+from executor.importers.draft import draft_faults, grouped, listed
 from executor.importers.importer import chosen
-from executor.importers.report import grouped
 from executor.importers.source import EncodingError, decoded
 from tests.importers.plans import file, folder
 

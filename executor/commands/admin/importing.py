@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,11 @@ from executor.commands.base import JSON_OPTION, Command, Options, print_json, sa
 from executor.config.project import Project, prepare_cache
 from executor.errors import DeclarationError, UsageError
 from executor.model.fingerprint import IssueRef
+from executor.model.hints import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from executor.forge.base import Forge
     from executor.importers.plan_files import Planned
     from executor.importers.source import Source
@@ -55,14 +59,15 @@ class Import(Command):
         """Read everything first; write only without faults."""
         if options["formats"]:
             return _formats(options["format"] or (arguments[0] if arguments else ""))
-        from executor.importers.report import report_data, report_lines
+        from executor.importers.merge import resolve_commit, settle, take_as_landed
 
         _usage(options, arguments)
         project = _project()
         plans, policy = _plans(project, options, arguments)
-        _settle(project, plans, policy)
+        if faults := settle(project, plans, policy):
+            raise DeclarationError(faults)
         dry = options["dry_run"]
-        commit = _commit(project, options["done_as_landed"])
+        commit = resolve_commit(project, options["done_as_landed"]) if options["done_as_landed"] else ""
         for plan in plans if commit else ():
             if plan.draft_faults and plan.done():
                 raise UsageError(f"--done-as-landed: {plan.id} would be a draft: {plan.draft_faults[0]}")
@@ -72,32 +77,17 @@ class Import(Command):
             lines = plan.difference() if dry else []
             if not dry:
                 plan.write()
-            landed = _landed(project, plan, commit) if commit and not dry else []
-            results.append({"landed": landed, **report_data(plan, changed, dry=dry)})
-            lines += report_lines(plan, changed, dry=dry)
+            landed = (
+                [] if dry or not (commit and plan.done()) else take_as_landed(project, plan.id, plan.done(), commit)
+            )
+            results.append({"landed": landed, **_report_data(plan, changed, dry=dry)})
+            lines += _report_lines(plan, changed, dry=dry)
             lines += [f"counted as landed with {commit[:10]}: {', '.join(landed)}"] if landed else []
             if not options["json"]:
                 sys.stdout.write("".join(f"{safe(line)}\n" for line in lines))
         if options["json"]:
             print_json({"milestones": results})
         return 0
-
-
-def _commit(project: Project, name: str) -> str:
-    from executor.importers.merge import resolve_commit
-
-    return resolve_commit(project, name) if name else ""
-
-
-def _landed(project: Project, plan: Planned, commit: str) -> list[str]:
-    """Record the issues that the plan marks as done as landed.
-
-    Raises:
-        UsageError: the milestone is a draft.
-    """
-    from executor.importers.merge import take_as_landed
-
-    return take_as_landed(project, plan.id, plan.done(), commit) if plan.done() else []
 
 
 def _usage(options: Options, arguments: list[str]) -> None:
@@ -137,7 +127,7 @@ def _formats(name: str) -> int:
 
 def _plans(project: Project, options: Options, arguments: list[str]) -> tuple[list[Planned], Policy | None]:
     """Return the requested plans, resolved against each other and the declarations."""
-    from executor.importers.draft import Tree, tests_among
+    from executor.importers.merge import Tree, tests_among
     from executor.importers.plan_files import Planned
     from executor.importers.source import Disk
 
@@ -225,19 +215,6 @@ def _elsewhere(issues: dict[str, dict[str, str]], own: str) -> dict[str, str]:
     }
 
 
-def _settle(project: Project, plans: list[Planned], policy: Policy | None) -> None:
-    """Turn the plans that cannot run yet into drafts.
-
-    Raises:
-        DeclarationError: a plan would break a valid milestone, or is no declaration.
-    """
-    from executor.importers.report import settle
-
-    faults = settle(project, plans, policy)
-    if faults:
-        raise DeclarationError(faults)
-
-
 def _from_forge(project: Project, title: str) -> Source:
     """Return the issues of a forge milestone, in the forge's list format.
 
@@ -278,3 +255,56 @@ def _forge(project: Project) -> Forge:
     token = find_token(rules)
     address = Remote(project.repository, rules.pushes_to, token).url if rules.pushes_to is not None else ""
     return connected(Target(rules, address, token, project.cache / "_forge"))
+
+
+_SHOWN_ISSUES = 4  # names in a sentence
+
+
+def _report_lines(plan: Planned, changed: Sequence[str], *, dry: bool) -> list[str]:
+    """Report the actual or possible import, line by line."""
+    from executor.importers.draft import grouped
+
+    shown = ", ".join(changed[:_SHOWN_ISSUES]) + (
+        f" and {len(changed) - _SHOWN_ISSUES} more" if len(changed) > _SHOWN_ISSUES else ""
+    )
+    what = f"{'would write' if dry else 'wrote'} {shown}" if changed else "nothing changed"
+    lines = [f"{plan.id}: {counted(len(plan.draft.issues), 'issue')} in {plan.name} ({plan.format}); {what}"]
+    lines += (
+        f"kept your value: {key} was changed here and in {plan.name}; --overwrite uses the plan's"
+        for key in plan.found.kept
+    )
+    lines += (f"left alone: {name} is no longer in {plan.name}" for name in plan.found.gone)
+    lines += (f"note: {line}" for line in grouped(plan.notes, plan.name))
+    if plan.draft_faults:
+        first = str(plan.draft_faults[0])
+        more = f" (and {len(plan.draft_faults) - 1} more)" if len(plan.draft_faults) > 1 else ""
+        agent = ", or import it with --agent NAME" if "no agent" in first else ""
+        then = f"until then {plan.id} is a draft and does not affect other milestones"
+        lines.append(f"before it can run: {first}{more}{agent}; {then}")
+    else:
+        lines.append(f"next: doit plan {plan.id}")
+    return lines
+
+
+def _report_data(plan: Planned, changed: Sequence[str], *, dry: bool) -> dict[str, object]:
+    """Return the report as data."""
+    account = Counter[str]()
+    for own in plan.draft.accounts:
+        account.update(own.counts())
+    return {
+        "id": plan.id,
+        "source": plan.name,
+        "format": plan.format,
+        "issues": [issue.id for issue in plan.draft.issues],
+        "done": plan.done(),
+        "wrote": [] if dry else list(changed),
+        "would_write": list(changed) if dry else [],
+        "kept": plan.found.kept,
+        "gone": plan.found.gone,
+        "draft": [str(fault) for fault in plan.draft_faults],
+        "notes": [
+            {"line": note.line, "kind": note.kind or note.text, "text": note.text, "file": note.file}
+            for note in plan.notes
+        ],
+        "account": dict(account),
+    }

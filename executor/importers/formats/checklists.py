@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from executor.importers.draft import Draft, DraftIssue, Note, Source, listed, slug, unique_id
+from executor.importers.draft import Draft, DraftIssue, Notes, listed, slug, unique_id
 from executor.importers.importer import guide_of
 from executor.importers.reading.fields import fields_of, files_in
 from executor.importers.reading.markdown import Document, Item, Section, document, plain
@@ -20,6 +20,8 @@ from executor.importers.reading.words import without_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from executor.importers.source import Source
 
 __all__ = [
     "NUMBER",
@@ -108,7 +110,7 @@ def draft_of_groups(
     wanted: str,
     title: str,
     context: Sequence[str],
-    notes: list[Note],
+    notes: Notes,
 ) -> Draft:
     """Return the milestone of some groups; lines outside of all groups become its overview."""
     issues = []
@@ -139,12 +141,12 @@ def draft_of_groups(
     )
 
 
-def issue_of(doc: Document, group: Group, notes: list[Note]) -> DraftIssue:
+def issue_of(doc: Document, group: Group, notes: Notes) -> DraftIssue:
     ticked = [box for box in group.boxes if box.ticked]
     if ticked and not group.done:
         said = ", ".join(short(box.text) for box in ticked)
         text = f"{group.id}: {len(ticked)} of {len(group.boxes)} boxes are ticked; all are required again: {said}"
-        notes.append(Note(ticked[0].first, text, "issues with some ticked boxes; all are required again"))
+        notes.add(ticked[0].first, text, "issues with some ticked boxes; all are required again")
     lines = [doc.account.lines[number - 1] for number in sorted(set(group.lines))]
     fields = {key: value for key, value in group.fields.items() if value}
     if group.phase:
@@ -193,7 +195,7 @@ class Kiro:
     def read(self, source: Source) -> Draft:
         """The milestone of a spec."""
         doc = document(source.text)
-        notes: list[Note] = []
+        notes = Notes()
         groups: dict[str, Group] = {}
         for part in doc.sections:
             for item in part.items:
@@ -215,7 +217,7 @@ class Kiro:
 
 
 def _numbered(
-    groups: dict[str, Group], match: re.Match[str], item: Item, part: Section, notes: list[Note], *, split: bool
+    groups: dict[str, Group], match: re.Match[str], item: Item, part: Section, notes: Notes, *, split: bool
 ) -> None:
     """Add a numbered box to the group of its first number."""
     number, title = match[1], match[2]
@@ -243,12 +245,8 @@ def _numbered(
     group.fields["accept"] = [*listed(group.fields, "accept"), *claims]
     optional = [short(box.text) for box in item.walk() if _optional(box)]
     if optional:
-        notes.append(
-            Note(
-                item.first,
-                f"{name}: {', '.join(optional)} are optional in the plan",
-                "tasks that are optional in the plan",
-            )
+        notes.add(
+            item.first, f"{name}: {', '.join(optional)} are optional in the plan", "tasks that are optional in the plan"
         )
     for child in item.walk():
         hint = _HINT.match(child.text)
@@ -292,7 +290,7 @@ def _chapters(doc: Document) -> list[tuple[Section, re.Match[str]]]:
     return [(part, hit) for part, hit in found if part.level == top]
 
 
-def _chaptered(doc: Document, notes: list[Note]) -> Iterator[Group]:
+def _chaptered(doc: Document, notes: Notes) -> Iterator[Group]:
     """Yield a group for each chapter, in sequence."""
     heads = {id(part): hit for part, hit in _chapters(doc)}
     group: Group | None = None
@@ -320,7 +318,7 @@ def _chaptered(doc: Document, notes: list[Note]) -> Iterator[Group]:
             own.append(part)
             group.lines += part.numbers()
     if before:
-        notes.append(Note(0, "the plan has no list of tasks; each chapter became an issue that needs the previous one"))
+        notes.add(0, "the plan has no list of tasks; each chapter became an issue that needs the previous one")
 
 
 class Checklist:
@@ -345,7 +343,7 @@ class Checklist:
     def read(self, source: Source) -> Draft:
         """The milestone of a list; of chapters if there is no list of tasks."""
         doc = document(source.text)
-        notes: list[Note] = []
+        notes = Notes()
         items = [(item, part) for part in doc.sections for item in part.items if item.box is not None]
         if not items and len(_chapters(doc)) > 1:
             groups = list(_chaptered(doc, notes))
@@ -354,7 +352,7 @@ class Checklist:
             taken: set[str] = set()
             for item, part in items or _bullets(doc):
                 if (item.box is None or item.box in "-~") and item.text.startswith("~~"):
-                    notes.append(Note(item.first, f'"{plain(item.text)}" is struck out and was left out'))
+                    notes.add(item.first, f'"{plain(item.text)}" is struck out and was left out')
                     continue
                 groups.append(_boxed(item, part, taken))
         wanted = slug(doc.title()) if doc.title() else slug(source.stem.rpartition(".")[0])

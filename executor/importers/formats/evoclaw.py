@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from executor.errors import Fault
-from executor.importers.draft import Draft, DraftIssue, Note, Source, listed, slug
+from executor.importers.draft import Draft, DraftIssue, listed, slug
 from executor.importers.importer import guide_of
 from executor.importers.reading.fields import fields_of
 from executor.importers.reading.markdown import document, flat, plain
@@ -16,6 +16,8 @@ from executor.importers.reading.words import status_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from executor.importers.source import Source
 
 
 from executor.importers.formats.folders import ASIDE, TaskFile, files_of, finish, read_files, state_of
@@ -61,7 +63,7 @@ class Stories:
                 None,
             )
             if match is None:
-                reading.notes.append(Note(0, f"{path or source.name} is not a story and was not read"))
+                reading.notes.add(0, f"{path or source.name} is not a story and was not read")
                 continue
             status = _STATUS_AFTER.search(text)
             name = f"{match[1]}-{match[2]}"
@@ -98,20 +100,18 @@ class EvoClaw:
         ungraded = _ids(source, "non-graded_milestone_ids.txt")
         needs = _edges(source, reading, {row.get("id", "").strip() for _, row in rows})
         if ungraded:
-            reading.notes.append(
-                Note(0, f"milestones that are not graded are imported like the others: {', '.join(sorted(ungraded))}")
+            reading.notes.add(
+                0, f"milestones that are not graded are imported like the others: {', '.join(sorted(ungraded))}"
             )
         for line, row in rows:
             name = row.get("id", "").strip()
             if chosen and name not in chosen:
                 reading.gone[name] = "not selected"
-                reading.notes.append(
-                    Note(
-                        line,
-                        f"{name} is not in selected_milestone_ids.txt and was left out",
-                        "unselected milestones, left out",
-                        "milestones.csv",
-                    )
+                reading.notes.add(
+                    line,
+                    f"{name} is not in selected_milestone_ids.txt and was left out",
+                    "unselected milestones, left out",
+                    "milestones.csv",
                 )
                 continue
             _work(name, row, line, [need for need in needs.get(name, ()) if need], source, reading)
@@ -132,16 +132,14 @@ def _edges(source: Source, reading: Reading, known: set[str]) -> dict[str, list[
             more = {key: value for key, value in row.items() if key not in _EDGE and value.strip()}
             if more:
                 said = ", ".join(f"{key}: {value}" for key, value in more.items())
-                reading.notes.append(Note(0, f"not imported: {said}", f"not imported: {', '.join(more)}", name))
+                reading.notes.add(0, f"not imported: {said}", f"not imported: {', '.join(more)}", name)
             needs.setdefault(row.get("target_id", ""), []).append(row.get("source_id", ""))
     if weak:
-        reading.notes.append(
-            Note(0, f"{weak} weak dependencies were imported like strong ones", file="dependencies.csv")
-        )
+        reading.notes.add(0, f"{weak} weak dependencies were imported like strong ones", file="dependencies.csv")
     strange = sorted({name for target, sources in needs.items() for name in (target, *sources) if name not in known})
     if strange:
         text = f"dependencies of milestones that are not in milestones.csv were left out: {', '.join(strange)}"
-        reading.notes.append(Note(0, text, file="dependencies.csv"))
+        reading.notes.add(0, text, file="dependencies.csv")
     return {target: [name for name in sources if name in known] for target, sources in needs.items()}
 
 
@@ -158,12 +156,8 @@ def _work(name: str, row: Mapping[str, str], line: int, needs: list[str], source
     text = source.beside(f"srs/{name}/SRS.md")
     title = flat(row.get("title") or row.get("name") or "")
     if text is None:
-        reading.notes.append(
-            Note(
-                line,
-                f"{name}: srs/{name}/SRS.md was not found; write its spec",
-                "specs that were not found; write them",
-            )
+        reading.notes.add(
+            line, f"{name}: srs/{name}/SRS.md was not found; write its spec", "specs that were not found; write them"
         )
         text = "\n".join(f"- {key}: {value}" for key, value in row.items() if value.strip())
     title = title or document(text).title() or name.replace("_", " ")
@@ -171,16 +165,14 @@ def _work(name: str, row: Mapping[str, str], line: int, needs: list[str], source
     more = {key: value for key, value in row.items() if key not in {"id", "title", "name"} and value.strip()}
     if more:
         said = ", ".join(f"{key}: {value}" for key, value in more.items())
-        reading.notes.append(Note(line, f"not imported: {said}", f"not imported: {', '.join(more)}", "milestones.csv"))
+        reading.notes.add(line, f"not imported: {said}", f"not imported: {', '.join(more)}", "milestones.csv")
     tests = [path for path in source.files if path.startswith(f"test_results/{name}/")]
     if tests:
-        reading.notes.append(
-            Note(
-                line,
-                f"{name}: its lists of tests ({', '.join(tests)}) were not imported; declare the command that runs them as acceptance",
-                "lists of tests that were not imported",
-                "milestones.csv",
-            )
+        reading.notes.add(
+            line,
+            f"{name}: its lists of tests ({', '.join(tests)}) were not imported; declare the command that runs them as acceptance",
+            "lists of tests that were not imported",
+            "milestones.csv",
         )
     reading.issues.append(DraftIssue(name, title, text.strip("\n"), line, fields))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from executor.errors import Fault
-from executor.importers.draft import Draft, DraftIssue, Note, Source, listed, slug, unique_id
+from executor.importers.draft import Draft, DraftIssue, Note, listed, slug, unique_id
 from executor.importers.importer import guide_of
 from executor.importers.reading.fields import fields_of, files_in, meaning
 from executor.importers.reading.markdown import Document, document, flat, plain
@@ -21,7 +21,8 @@ from executor.importers.reading.words import needs_in, priority_of, size_of, sta
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from executor.importers.report import Account
+    from executor.importers.draft import Account
+    from executor.importers.source import Source
 
 __all__ = ["ASIDE", "Backlog", "Ccpm", "TaskFile", "files_of", "finish", "read_files", "state_of"]
 
@@ -128,8 +129,8 @@ def state_of(file: TaskFile, name: str, status: str, reading: Reading) -> tuple[
     state = status_of(status.replace("_", " "))
     if state == "cancelled":
         reading.gone[name] = status
-        reading.notes.append(
-            Note(0, f'{name}: is "{status}" in the source and was left out', "cancelled issues, left out", file.path)
+        reading.notes.add(
+            0, f'{name}: is "{status}" in the source and was left out', "cancelled issues, left out", file.path
         )
     else:
         note = status_note(name, status.replace("_", " "), 0, file.path)
@@ -147,12 +148,10 @@ def finish(
     for file in folder.files:
         reading.notes += file.front.notes(file.path)
     if folder.other:
-        reading.notes.append(
-            Note(
-                0,
-                f"files that are not {name} were not read: {', '.join(folder.other[:_SHOWN])}"
-                + (f" and {len(folder.other) - _SHOWN} more" if len(folder.other) > _SHOWN else ""),
-            )
+        reading.notes.add(
+            0,
+            f"files that are not {name} were not read: {', '.join(folder.other[:_SHOWN])}"
+            + (f" and {len(folder.other) - _SHOWN} more" if len(folder.other) > _SHOWN else ""),
         )
     known = {issue.id.casefold(): issue.id for issue in reading.issues}
     reading.issues = [_cased(issue, known) for issue in reading.issues]
@@ -205,7 +204,7 @@ class Backlog:
             if other != file.path:
                 name = unique_id(f"{name}-{slug(file.front.text('title'), 32)}", ids)
                 text = f"{file.path}: {file.front.text('id')} is already the id of {other}; this task became {name}"
-                reading.notes.append(Note(0, text, "ids that several files have", file.path))
+                reading.notes.add(0, text, "ids that several files have", file.path)
                 ids[name] = file.path
             _backlog(file, name, reading, source.part)
         return finish(folder, "tasks", slug(source.part) or "backlog", source.part, {}, whole=False)
@@ -217,7 +216,7 @@ def _priority(file: TaskFile, name: str, fields: dict[str, object], reading: Rea
     fields["priority"] = priority_of(word)
     if word and not fields["priority"]:
         text = f'{name}: priority "{word}" is not P0, P1, P2, P3 and was left out'
-        reading.notes.append(Note(0, text, "priority that is not P0, P1, P2, P3", file.path))
+        reading.notes.add(0, text, "priority that is not P0, P1, P2, P3", file.path)
 
 
 def _backlog(file: TaskFile, name: str, reading: Reading, part: str) -> None:
@@ -260,9 +259,7 @@ def _listed(file: TaskFile, name: str, reading: Reading, keys: Sequence[str]) ->
     for key in keys:
         node = file.front.get(key)
         if node is not None and not node.empty():
-            reading.notes.append(
-                Note(0, f"{name}: {key}: {node.shown()} was not imported", f"{key} that were not imported")
-            )
+            reading.notes.add(0, f"{name}: {key}: {node.shown()} was not imported", f"{key} that were not imported")
 
 
 class Ccpm:
@@ -344,7 +341,7 @@ def _tasks_of(folder: _Folder) -> dict[str, TaskFile]:
         if name in found:
             name = unique_id(file.path.rpartition("/")[2].removesuffix(".md"), found)
             text = f"{file.path}: {match[1]} is already the id of {found[match[1]].path}; this task became {name}"
-            folder.reading.notes.append(Note(0, text, "ids that several files have", file.path))
+            folder.reading.notes.add(0, text, "ids that several files have", file.path)
         found[name] = file
     return found
 
@@ -366,7 +363,7 @@ def _earlier_names(tasks: Mapping[str, TaskFile], epic: TaskFile | None, reading
         if len(first) == len(tasks) and all(map(_OLD_NAME.fullmatch, first)) and not set(first) & set(tasks):
             found = dict(zip(first, tasks, strict=True))
             shown = ", ".join(f"{old} is {name}" for old, name in found.items())
-            reading.notes.append(Note(table.line, f"names before the files were renumbered: {shown}", file=epic.path))
+            reading.notes.add(table.line, f"names before the files were renumbered: {shown}", file=epic.path)
             return found
     return found
 

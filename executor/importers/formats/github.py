@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from executor.errors import Fault
-from executor.importers.draft import Draft, DraftIssue, Note, Source, milestone_id
+from executor.importers.draft import Draft, DraftIssue, Note, Notes, milestone_id
 from executor.importers.formats.json_csv import own_head, with_head
 from executor.importers.importer import guide_of
 from executor.importers.reading.fields import fields_of
@@ -19,6 +19,8 @@ from executor.model.hints import found
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from executor.importers.source import Source
+
 __all__ = ["GitHub"]
 
 _LABEL_TYPES = {"bug": "fix", "documentation": "docs", "enhancement": "feature"}
@@ -30,45 +32,13 @@ _BLOCKED = re.compile(
 _REF = re.compile(r"([\w.-]+/[\w.-]+)?#(\d+)|https?://[^/\s]+/([\w.-]+/[\w.-]+)/issues/(\d+)")
 _DENIED = re.compile(r"\b(?:no longer|not|isn't|never|don't|doesn't|nothing)\W+(?:\w+\W+){0,3}$", re.IGNORECASE)
 _PASSED_OVER = (
-    "url",
-    "id",
-    "node_id",
-    "createdAt",
-    "updatedAt",
-    "closedAt",
-    "created_at",
-    "updated_at",
-    "author",
-    "user",
-    "html_url",
-    "repository_url",
-    "events_url",
-    "labels_url",
-    "comments_url",
-    "locked",
-    "author_association",
-    "reactions",
-    "timeline_url",
-    "performed_via_github_app",
-    "active_lock_reason",
-    "stateReason",
-    "state_reason",
-    "isPinned",
-    "projectItems",
-    "projectCards",
-    "closed",
-    "reactionGroups",
+    *("url", "id", "node_id", "createdAt", "updatedAt", "closedAt", "created_at", "updated_at", "author"),
+    *("user", "html_url", "repository_url", "events_url", "labels_url", "comments_url", "locked"),
+    *("author_association", "reactions", "timeline_url", "performed_via_github_app", "active_lock_reason"),
+    *("stateReason", "state_reason", "isPinned", "projectItems", "projectCards", "closed"),
+    *("reactionGroups",),
 )
-_OF_MILESTONES = (
-    "description",
-    "number",
-    "dueOn",
-    "due_on",
-    "open_issues",
-    "closed_issues",
-    "state",
-    "creator",
-)
+_OF_MILESTONES = (*("description", "number", "dueOn", "due_on", "open_issues", "closed_issues", "state", "creator"),)
 _PULL = re.compile(r"\n+Depends on (?:#\d+(?:, )?)+\s*$")
 
 
@@ -176,7 +146,7 @@ def _entry(item: Node, reading: Reading, closed: set[str], title: str) -> None:
     if item.get("pull_request") is not None:
         item.pass_over(*(item.keys or {}))
         reading.gone[label] = "a pull request"
-        reading.notes.append(Note(item.line, f"#{label} is a pull request and was left out", "pull requests, left out"))
+        reading.notes.add(item.line, f"#{label} is a pull request and was left out", "pull requests, left out")
         return
     heading = flat(item.text("title"))
     state = status_note(f"#{label}", _state(item), item.line)
@@ -184,8 +154,8 @@ def _entry(item: Node, reading: Reading, closed: set[str], title: str) -> None:
         reading.notes.append(state)
     if item.text("type") == "DraftIssue" or (number is None and item.get("body") is not None and not name):
         item.pass_over(*(item.keys or {}))
-        reading.notes.append(
-            Note(item.line, f"{heading!r} has no number and was left out", "entries without a number, left out")
+        reading.notes.add(
+            item.line, f"{heading!r} has no number and was left out", "entries without a number, left out"
         )
         return
     place = f"line {item.line}" if item.line else ""
@@ -208,17 +178,15 @@ def _leave_out(item: Node, label: str, other: str, title: str, reading: Reading)
     if _state(item) in {"closed", "done"}:
         item.pass_over(*(item.keys or {}))
         reading.gone[label] = "closed"
-        reading.notes.append(Note(item.line, f"#{label} is closed and was left out", "closed issues, left out"))
+        reading.notes.add(item.line, f"#{label} is closed and was left out", "closed issues, left out")
         return True
     if title and other and other != title:
         item.pass_over(*(item.keys or {}))
         reading.gone[label] = f"in {other}"
-        reading.notes.append(
-            Note(
-                item.line,
-                f'#{label} is in the milestone "{other}" and was left out',
-                "issues of other milestones, left out",
-            )
+        reading.notes.add(
+            item.line,
+            f'#{label} is in the milestone "{other}" and was left out',
+            "issues of other milestones, left out",
         )
         return True
     return False
@@ -237,8 +205,8 @@ def _issue(item: Node, label: str, number: Node | None, heading: str, reading: R
     _labels(item, label, values, reading.notes)
     ticked = [box for part in doc.sections for box in part.every_item() if box.ticked]
     if ticked:
-        reading.notes.append(
-            Note(item.line, f"#{label}: {len(ticked)} boxes are ticked; a tick proves nothing here", "ticked boxes")
+        reading.notes.add(
+            item.line, f"#{label}: {len(ticked)} boxes are ticked; a tick proves nothing here", "ticked boxes"
         )
     _aside(item, label, reading.notes)
     needs = exact.plain() if exact is not None else list(_needs(doc, item, label, reading))
@@ -252,7 +220,7 @@ def _issue(item: Node, label: str, number: Node | None, heading: str, reading: R
     return DraftIssue(label, heading, body.strip("\n") or f"# {heading}", item.line, fields)
 
 
-def _labels(item: Node, label: str, values: dict[str, object], notes: list[Note]) -> None:
+def _labels(item: Node, label: str, values: dict[str, object], notes: Notes) -> None:
     """Import the known labels of an issue; the others are noted."""
     unknown = []
     for node in item.rows("labels"):
@@ -261,12 +229,8 @@ def _labels(item: Node, label: str, values: dict[str, object], notes: list[Note]
         if name and not _label(name, values):
             unknown.append(name)
     if unknown:
-        notes.append(
-            Note(
-                item.line,
-                f"#{label}: labels that were not imported: {', '.join(unknown)}",
-                "labels that were not imported",
-            )
+        notes.add(
+            item.line, f"#{label}: labels that were not imported: {', '.join(unknown)}", "labels that were not imported"
         )
 
 
@@ -286,7 +250,7 @@ def _label(name: str, values: dict[str, object]) -> bool:
     return True
 
 
-def _aside(item: Node, label: str, notes: list[Note]) -> None:
+def _aside(item: Node, label: str, notes: Notes) -> None:
     """Note assignees and comments, which a milestone cannot represent."""
     for key in ("assignees", "comments"):
         node = item.get(key)
@@ -294,9 +258,7 @@ def _aside(item: Node, label: str, notes: list[Note]) -> None:
             count = len(node.items) if node.items is not None else node.value
             node.plain()
             if count:
-                notes.append(
-                    Note(item.line, f"#{label}: {count} {key} were not imported", f"{key} that were not imported")
-                )
+                notes.add(item.line, f"#{label}: {count} {key} were not imported", f"{key} that were not imported")
         elif node is not None:
             node.plain()
     item.pass_over("assignee", "repository", "type")
@@ -309,12 +271,8 @@ def _needs(doc: Document, item: Node, label: str, reading: Reading) -> Iterator[
         prose = re.sub(r"`[^`]*`|<!--.*?-->", " ", prose, flags=re.DOTALL)
         for hit in _BLOCKED.finditer(prose):
             if _DENIED.search(prose[: hit.start()]):
-                reading.notes.append(
-                    Note(
-                        item.line,
-                        f'#{label}: "{flat(hit[0])}" is denied and was left out',
-                        "denied dependencies",
-                    )
+                reading.notes.add(
+                    item.line, f'#{label}: "{flat(hit[0])}" is denied and was left out', "denied dependencies"
                 )
                 continue
             yield from _references(hit[1], item, label, reading)
@@ -330,12 +288,10 @@ def _references(text: str, item: Node, label: str, reading: Reading) -> Iterator
     for match in _REF.finditer(text):
         repository, number = (match[1] or match[3] or ""), (match[2] or match[4])
         if repository and match[1] and here.casefold() != repository.casefold():
-            reading.notes.append(
-                Note(
-                    item.line,
-                    f"#{label} waits for {repository}#{number} of another repository; it was left out",
-                    "dependencies on other repositories",
-                )
+            reading.notes.add(
+                item.line,
+                f"#{label} waits for {repository}#{number} of another repository; it was left out",
+                "dependencies on other repositories",
             )
         else:
             yield number

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from executor.errors import Fault
-from executor.importers.draft import Draft, DraftIssue, Note, Source, milestone_id, slug
+from executor.importers.draft import Draft, DraftIssue, milestone_id, slug
 from executor.importers.importer import guide_of
 from executor.importers.reading.markdown import flat, plain
 from executor.importers.reading.places import Node, PlaceError, table_rows
@@ -20,6 +20,8 @@ from executor.report.text import cell_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from executor.importers.source import Source
 
 from executor.importers.reading.records import NAMES, Reading, draft_of, issue_of, parsed, take_record
 
@@ -59,12 +61,8 @@ class Json:
         fields, title, wanted = _head(head if head.keys is not None else Node(None, 1, "", keys={}), reading)
         for row in rows.items or ():
             if row.keys is None:
-                reading.notes.append(
-                    Note(
-                        row.line,
-                        f"expected an issue, found {_shown(row)}; it was left out",
-                        "entries that are not issues",
-                    )
+                reading.notes.add(
+                    row.line, f"expected an issue, found {_shown(row)}; it was left out", "entries that are not issues"
                 )
                 continue
             record = take_record(row)
@@ -100,7 +98,7 @@ def _head(head: Node, reading: Reading) -> tuple[dict[str, object], str, str]:
         if isinstance(value, str | list) and (key not in {"goal", "base", "branch", "tag"} or isinstance(value, str)):
             fields[key] = value
         else:
-            reading.notes.append(Note(node.line, f"not imported: {key}: {found_text(value)}"))
+            reading.notes.add(node.line, f"not imported: {key}: {found_text(value)}")
     title = head.text("title", "name")
     wanted = head.text("id")
     if "goal" not in fields and head.has("description"):
@@ -138,9 +136,7 @@ class Csv:
             if len(row) > len(header):
                 more = ", ".join(quoted(cell) for cell in row[len(header) :] if cell.strip())
                 if more:
-                    reading.notes.append(
-                        Note(line, f"cells after the last column: {more}", "cells after the last column")
-                    )
+                    reading.notes.add(line, f"cells after the last column: {more}", "cells after the last column")
             node = _row_node(names, row, line)
             if own:
                 _own_row(node, reading)

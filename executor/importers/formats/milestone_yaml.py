@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from executor.errors import Fault
-from executor.importers.draft import Draft, DraftIssue, Note, Source, slug
+from executor.importers.draft import Draft, DraftIssue, Note, slug
 from executor.importers.formats.trackers import TIMES, standing
 from executor.importers.importer import guide_of
 from executor.importers.reading.fields import fields_of
@@ -15,6 +15,9 @@ from executor.importers.reading.markdown import document, flat, plain
 from executor.importers.reading.places import Node, PlaceError, yaml_comments, yaml_node
 from executor.importers.reading.records import Reading, accept_of, draft_of, needs_of
 from executor.importers.reading.words import priority_of, size_of, status_of
+
+if TYPE_CHECKING:
+    from executor.importers.source import Source
 
 __all__ = ["Bmad", "MilestoneYaml"]
 
@@ -122,9 +125,7 @@ def _requires(root: Node, reading: Reading) -> list[str]:
     for key in ("enables", "external", "blocks", "optional"):
         other = node.get(key)
         if other is not None and not other.empty():
-            reading.notes.append(
-                Note(other.line, f"dependencies.{key}: {other.shown()} sets no order and was left out")
-            )
+            reading.notes.add(other.line, f"dependencies.{key}: {other.shown()} sets no order and was left out")
         elif other is not None:
             other.plain()
     return needs_of(node.words("requires", "depends_on", "milestones"))
@@ -162,7 +163,7 @@ def _yaml_task(row: Node, reading: Reading, root: Node) -> None:
             _weights(root, reading, row.line)
         elif enabled not in {"", "false"}:
             said = f'{name}: kiro_workflow.enabled is "{enabled}", expected true or false; it was read as false'
-            reading.notes.append(Note(flow.line, said, "kiro_workflow.enabled that is neither true nor false"))
+            reading.notes.add(flow.line, said, "kiro_workflow.enabled that is neither true nor false")
         flow.read = True
         flow.pass_over("current_phase", "phases", "approval_gates")
     text = row.text("description") or f"# {title}"
@@ -203,12 +204,10 @@ def _weights(root: Node, reading: Reading, line: int) -> None:
         and {key: int(str(item)) if str(item).isdecimal() else item for key, item in value.items()} != usual
     ):
         said = ", ".join(f"{key} {item}" for key, item in value.items())
-        reading.notes.append(
-            Note(
-                line,
-                f"phase weights ({said}) differ from those of the workflow kiro; set them in rules/workflows/kiro.toml",
-                "phase weights that differ from those of the workflow kiro",
-            )
+        reading.notes.add(
+            line,
+            f"phase weights ({said}) differ from those of the workflow kiro; set them in rules/workflows/kiro.toml",
+            "phase weights that differ from those of the workflow kiro",
         )
 
 
@@ -217,19 +216,19 @@ def _asides(root: Node, reading: Reading) -> None:
     root.pass_over("progress", "execution", "category", "tags", "metadata", *TIMES)
     status = root.text("status")
     if status_of(status.replace("_", " ")) == "done":
-        reading.notes.append(
-            Note(root.line, f'the milestone\'s status "{status}" was not imported; what has landed is read from git')
+        reading.notes.add(
+            root.line, f'the milestone\'s status "{status}" was not imported; what has landed is read from git'
         )
     priority = root.text("priority")
     if priority:
-        reading.notes.append(
-            Note(root.line, f'the priority "{priority}" of the milestone was not imported; only issues have one')
+        reading.notes.add(
+            root.line, f'the priority "{priority}" of the milestone was not imported; only issues have one'
         )
     for key in ("timeline", "kiro_configuration", "resources", "stakeholders", "blockers"):
         node = root.get(key)
         if node is not None and not node.empty():
             said = flat(node.shown())
-            reading.notes.append(Note(node.line, f"{key} was not imported: {said[:80]}{'...' if said[80:] else ''}"))
+            reading.notes.add(node.line, f"{key} was not imported: {said[:80]}{'...' if said[80:] else ''}")
 
 
 def _overview(root: Node) -> str:
@@ -286,9 +285,7 @@ def _story(key: str, place: str, reading: Reading) -> str | None:
     if text is not None:
         return text
     if folder and not reading.source.place.startswith(folder):
-        reading.notes.append(
-            Note(0, f"story_location {place} lacks some story files; those next to the file were read")
-        )
+        reading.notes.add(0, f"story_location {place} lacks some story files; those next to the file were read")
     return reading.source.beside(f"{key}.md")
 
 
@@ -296,7 +293,7 @@ def _sprint_line(key: str, node: Node, place: str, reading: Reading) -> None:
     status = node.word()
     if re.fullmatch(r"(?:\w+-)?epic-[\w.]+|.+-retrospective", key):
         said = f"the status of epics was not imported: {key}: {status}"
-        reading.notes.append(Note(node.line, said, "the status of epics was not imported"))
+        reading.notes.add(node.line, said, "the status of epics was not imported")
         return
     match = re.fullmatch(r"([a-z]{0,4}\d+[a-z]?)-(\d+[a-z]?(?:-\d+)?)-(.+)", key)
     # An entry without numbers, such as a spike, is work as well; its key is its id.
@@ -309,12 +306,10 @@ def _sprint_line(key: str, node: Node, place: str, reading: Reading) -> None:
     fields: dict[str, object] = {"phase": f"Epic {match[1]}"} if match else {}
     if text is None:
         if not done:
-            reading.notes.append(
-                Note(
-                    node.line,
-                    f"{name}: its story file {key}.md was not found in {place or 'its folder'}; write its spec",
-                    "story files that were not found; write their specs",
-                )
+            reading.notes.add(
+                node.line,
+                f"{name}: its story file {key}.md was not found in {place or 'its folder'}; write its spec",
+                "story files that were not found; write their specs",
             )
         text = f"# {title}"
     else:

@@ -7,7 +7,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from executor.errors import Fault
-from executor.importers.draft import Draft, DraftIssue, Note, Source, milestone_id, slug, unique_id
+from executor.importers.draft import Draft, DraftIssue, Notes, milestone_id, slug, unique_id
 from executor.importers.formats.tasks import head_fields, resolved, title_of
 from executor.importers.formats.trackers import json_of, standing, words_of
 from executor.importers.importer import guide_of
@@ -19,6 +19,8 @@ from executor.importers.reading.words import needs_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from executor.importers.source import Source
 
 __all__ = ["Cursor", "Gsd", "Ralph"]
 
@@ -53,7 +55,7 @@ class Gsd:
     def read(self, source: Source) -> Draft:
         """The milestone of a roadmap."""
         doc = document(source.text)
-        notes: list[Note] = list(doc.notes)
+        notes = Notes(doc.notes)
         slices = [
             (part, item, hit)
             for part in doc.sections
@@ -99,9 +101,7 @@ def _rest_of(part: Section, own: set[int]) -> str:
     return "\n\n".join(filter(None, (heading, kept)))
 
 
-def _slices(
-    doc: Document, slices: Sequence[tuple[Section, Item, re.Match[str]]], notes: list[Note]
-) -> list[DraftIssue]:
+def _slices(doc: Document, slices: Sequence[tuple[Section, Item, re.Match[str]]], notes: Notes) -> list[DraftIssue]:
     order = [hit[1] for _, _, hit in slices]
     issues = []
     for _, item, hit in slices:
@@ -127,7 +127,7 @@ def _slices(
     return issues
 
 
-def _phases(doc: Document, notes: list[Note]) -> list[DraftIssue]:
+def _phases(doc: Document, notes: Notes) -> list[DraftIssue]:
     """Return an issue for each chapter ``Phase 1: Title``; a list of phases above them marks the finished ones."""
     heads = [(part, hit) for part in doc.sections if part.level > 1 and (hit := _PHASE.match(plain(part.title)))]
     order = [hit[1] for _, hit in heads]
@@ -140,7 +140,7 @@ def _phases(doc: Document, notes: list[Note]) -> list[DraftIssue]:
         notes += found.notes
         name = unique_id(hit[1], taken)
         if name != hit[1]:
-            notes.append(Note(part.line, f"phase {hit[1]} occurs twice; the second became {name}"))
+            notes.add(part.line, f"phase {hit[1]} occurs twice; the second became {name}")
         taken.add(name)
         needs = needs_in(re.sub(r"\bPhases?\s+", "", found.needs), order, hit[1])
         resolved(needs.rest, name, found.needs_line, notes)
@@ -166,7 +166,7 @@ def _phases(doc: Document, notes: list[Note]) -> list[DraftIssue]:
     ahead = [_listed_phase(doc, number, item, taken) for number, item in listed.items()]
     if ahead:
         message = "phases that are listed and have no chapter became issues without a goal"
-        notes.append(Note(ahead[0].line, f"{message}: {', '.join(issue.id for issue in ahead)}"))
+        notes.add(ahead[0].line, f"{message}: {', '.join(issue.id for issue in ahead)}")
     return sorted([*ahead, *issues], key=lambda issue: [int(part) for part in re.findall(r"\d+", issue.id)][:2])
 
 
@@ -237,8 +237,8 @@ def _todo(todo: Node, reading: Reading) -> None:
     if state == "cancelled":
         todo.plain()
         reading.gone[name] = status
-        reading.notes.append(
-            Note(todo.line, f'{name}: is "{status}" in the source and was left out', "cancelled issues, left out")
+        reading.notes.add(
+            todo.line, f'{name}: is "{status}" in the source and was left out', "cancelled issues, left out"
         )
         return
     note = status_note(name, status.replace("_", " "), todo.line)
@@ -284,7 +284,7 @@ class Ralph:
             if issue is not None:
                 found.append((order, issue))
         if [order for order, _ in found] != sorted(order for order, _ in found):
-            reading.notes.append(Note(0, "the issues are in the order of their priority numbers"))
+            reading.notes.add(0, "the issues are in the order of their priority numbers")
         reading.issues = [issue for _, issue in sorted(found, key=lambda item: item[0])]
         title, goal, branch = (
             root.text("project", "name", "title"),

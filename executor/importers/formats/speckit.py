@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from executor.importers.draft import Draft, Note, Source, listed, slug, unique_id
+from executor.importers.draft import Draft, Notes, listed, slug, unique_id
 from executor.importers.formats.checklists import (
     NUMBER,
     TASK,
@@ -26,6 +26,8 @@ from executor.importers.reading.words import priority_of, without_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from executor.importers.source import Source
 
 __all__ = ["OpenSpec", "SpecKit"]
 
@@ -53,7 +55,7 @@ class SpecKit:
     def read(self, source: Source) -> Draft:
         """The milestone of a feature."""
         doc = document(source.text)
-        notes: list[Note] = []
+        notes = Notes()
         groups = list(_phases(doc, split=source.split))
         _speckit_needs(doc, groups, notes, split=source.split)
         twice: dict[str, int] = {}
@@ -61,11 +63,9 @@ class SpecKit:
             for box in group.boxes:
                 match = TASK.match(box.text)
                 if match and match[1] in twice:
-                    notes.append(
-                        Note(
-                            box.first,
-                            f"{match[1]} is already the id of the task in line {twice[match[1]]}; both were imported",
-                        )
+                    notes.add(
+                        box.first,
+                        f"{match[1]} is already the id of the task in line {twice[match[1]]}; both were imported",
                     )
                 elif match:
                     twice[match[1]] = box.first
@@ -166,7 +166,7 @@ def _split(group: Group, taken: set[str], *, split: bool) -> Iterator[Group]:
         yield found
 
 
-def _speckit_needs(doc: Document, groups: list[Group], notes: list[Note], *, split: bool) -> None:
+def _speckit_needs(doc: Document, groups: list[Group], notes: Notes, *, split: bool) -> None:
     """Add the phase order: stories wait for the phases before the first story, other phases for all earlier ones."""
     inline = _inline_needs(groups, notes)
     if split:
@@ -195,10 +195,10 @@ def _speckit_needs(doc: Document, groups: list[Group], notes: list[Note], *, spl
         group.fields["needs"] = [name for name in dict.fromkeys(needs) if name != group.id]
     if said:
         text = "; ".join(f"{name} needs {', '.join(needs)}" for name, needs in said.items())
-        notes.append(Note(0, f"dependencies read from sentences: {text}"))
+        notes.add(0, f"dependencies read from sentences: {text}")
 
 
-def _inline_needs(groups: Sequence[Group], notes: list[Note]) -> dict[str, list[str]]:
+def _inline_needs(groups: Sequence[Group], notes: Notes) -> dict[str, list[str]]:
     """Return dependencies behind tasks, ``(depends on T001, T002)``, on earlier groups; later ones are noted."""
     places = {
         match[1]: place for place, group in enumerate(groups) for box in group.boxes if (match := TASK.match(box.text))
@@ -213,7 +213,7 @@ def _inline_needs(groups: Sequence[Group], notes: list[Note]) -> dict[str, list[
             late = [name for name in others if places.get(name, -1) > place or name not in places]
             if late:
                 text = f"{short(box.text)} depends on {', '.join(late)}, which comes later or does not exist; left out"
-                notes.append(Note(box.first, text, "dependencies on later tasks, left out"))
+                notes.add(box.first, text, "dependencies on later tasks, left out")
     return {name: list(dict.fromkeys(needs)) for name, needs in found.items() if needs}
 
 
@@ -264,7 +264,7 @@ class OpenSpec:
         """The milestone of a change."""
         text = source.beside("tasks.md") or "" if source.files else source.text
         doc = document(text, file="tasks.md" if source.files else "")
-        notes: list[Note] = []
+        notes = Notes()
         wanted = folder_id(source)
         bare = re.sub(r"^\d{4}-\d{2}-\d{2}-", "", wanted)
         proposal = source.beside("proposal.md") or ""
@@ -276,7 +276,7 @@ class OpenSpec:
         boxes = _units(doc)
         groups = list(_parts(doc)) if source.split else [_whole(doc, bare, title, boxes)]
         if "/archive/" in path_of(source) and groups:
-            notes.append(Note(0, "the change is in archive/, so the plan calls it done"))
+            notes.add(0, "the change is in archive/, so the plan calls it done")
         if proposal:
             groups[0].fields["_proposal"] = ""
         names = ("proposal.md", "design.md", r"specs/[^/]+/spec[.]md", r"specs/[^/]+")

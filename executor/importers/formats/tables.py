@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from executor.errors import Fault
-from executor.importers.draft import Draft, DraftIssue, Note, Source, listed, milestone_id
+from executor.importers.draft import Draft, DraftIssue, Note, Notes, listed, milestone_id
 from executor.importers.formats.tasks import head_fields, resolved, title_of
 from executor.importers.importer import guide_of
 from executor.importers.reading.fields import fields_of, files_in, labelled
@@ -21,6 +21,8 @@ from executor.importers.reading.words import kind_of, needs_in, priority_of, siz
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from executor.importers.source import Source
 
 from executor.importers.reading.table_rows import ASIDE, columns_of, has_phases, in_phases, is_id, rows_of
 
@@ -54,7 +56,7 @@ class _Line:
 class _Reading:
     source: Source
     doc: Document
-    notes: list[Note]
+    notes: Notes
     overview: dict[str, str]
     phases: dict[str, str] = field(default_factory=dict)
     lines: list[_Line] = field(default_factory=list)
@@ -87,7 +89,7 @@ class Tables:
         """Return the milestone of a plan; issue files next to it become the specs."""
         doc = document(source.text)
         overview = {item.label: item.value for part in doc.sections for item in reversed(list(labelled(part.prose())))}
-        reading = _Reading(source, doc, list(doc.notes), overview)
+        reading = _Reading(source, doc, Notes(doc.notes), overview)
         _find(reading)
         tracking = tracking_of(doc, [line.id for line in reading.lines], reading.notes)
         lines = reading.lines
@@ -135,7 +137,7 @@ def _find(reading: _Reading) -> None:
                 continue
             unknown = [name for name in table.columns if name and name not in columns.values()]
             if unknown:
-                reading.notes.append(Note(table.line, f"columns that were not imported: {', '.join(unknown)}"))
+                reading.notes.add(table.line, f"columns that were not imported: {', '.join(unknown)}")
             for row in rows:
                 _row(reading, row, columns, phase, priority)
 
@@ -145,7 +147,7 @@ def _left(reading: _Reading, table: Table, part: Section, phase: str) -> None:
     columns = columns_of(table)
     if {"id", "title"} <= columns.keys() and (phase or len(columns) > 2):  # noqa: PLR2004
         where = f' below "{plain(part.title)}"' if part.title else ""
-        reading.notes.append(Note(table.line, f"the table{where} does not list issues; it is kept in the overview"))
+        reading.notes.add(table.line, f"the table{where} does not list issues; it is kept in the overview")
 
 
 def _row(reading: _Reading, row: Row, columns: Mapping[str, str], phase: str, priority: str) -> None:
@@ -157,7 +159,7 @@ def _row(reading: _Reading, row: Row, columns: Mapping[str, str], phase: str, pr
     if not is_id(name) or not title:
         what = "a number" if not is_id(name) else "a title"
         shown = " | ".join(flat(cell) for cell in row.cells.values())
-        reading.notes.append(Note(row.line, f'the row "{shown}" lacks {what} and was left out', f"rows without {what}"))
+        reading.notes.add(row.line, f'the row "{shown}" lacks {what} and was left out', f"rows without {what}")
         return
     if name in {"00", "0"} and "epic" in title.casefold():
         return
@@ -192,7 +194,7 @@ def _issue(
     return DraftIssue(line.id, line.title, text, line.line, fields, done=done, hold=hold, outside=tuple(needs.unknown))
 
 
-def _words(line: _Line, fields: dict[str, object], notes: list[Note]) -> None:
+def _words(line: _Line, fields: dict[str, object], notes: Notes) -> None:
     """Read priority, size, type, agent, files and acceptance of a row."""
     cells = line.cells
     for key, reader, allowed in (
@@ -205,12 +207,10 @@ def _words(line: _Line, fields: dict[str, object], notes: list[Note]) -> None:
         if value:
             fields[key] = value
         elif word.strip(" -–—"):
-            notes.append(
-                Note(
-                    line.line,
-                    f'{line.id}: {key} "{word}" is not {allowed} and was left out',
-                    f"{key} that is not {allowed}",
-                )
+            notes.add(
+                line.line,
+                f'{line.id}: {key} "{word}" is not {allowed} and was left out',
+                f"{key} that is not {allowed}",
             )
     if "priority" not in fields and line.priority:
         fields["priority"] = line.priority
@@ -221,7 +221,7 @@ def _words(line: _Line, fields: dict[str, object], notes: list[Note]) -> None:
     if paths:
         fields["files"] = paths
     if odd:
-        notes.append(Note(line.line, f"{line.id}: not imported as files: {', '.join(odd)}", "not imported as files"))
+        notes.add(line.line, f"{line.id}: not imported as files: {', '.join(odd)}", "not imported as files")
     claims = [
         plain(one) for one in re.split(r"<br\s*/?>|\n|;(?=\s+[A-Z`])", cells.get("accept", "")) if one.strip(" -–—")
     ]
@@ -229,7 +229,7 @@ def _words(line: _Line, fields: dict[str, object], notes: list[Note]) -> None:
         fields["accept"] = [re.sub(r"^(?:[-*]\s+)?(?:\[[ x]\]\s+)?", "", claim) for claim in claims]
 
 
-def _naming(line: _Line, fields: dict[str, object], notes: list[Note]) -> None:
+def _naming(line: _Line, fields: dict[str, object], notes: Notes) -> None:
     """Read the title token and the branch of a row: ``feat(m4)`` and ``feat/m4-01-settings``."""
     raw = plain(line.cells.get("token", ""))
     token = _TOKEN.match(raw)
@@ -238,12 +238,8 @@ def _naming(line: _Line, fields: dict[str, object], notes: list[Note]) -> None:
         if token[1] != "feat" and "type" not in fields:
             fields["type"] = kind_of(token[1])
     elif raw.strip(" -–—"):
-        notes.append(
-            Note(
-                line.line,
-                f'{line.id}: the title token "{raw}" was not imported',
-                "title tokens that were not imported",
-            )
+        notes.add(
+            line.line, f'{line.id}: the title token "{raw}" was not imported', "title tokens that were not imported"
         )
     branch = plain(line.cells.get("branch", ""))
     if branch.strip(" -–—"):
@@ -252,12 +248,8 @@ def _naming(line: _Line, fields: dict[str, object], notes: list[Note]) -> None:
         if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", short):
             fields["slug"] = short
         else:
-            notes.append(
-                Note(
-                    line.line,
-                    f'{line.id}: the branch "{branch}" was not imported',
-                    "branches that were not imported",
-                )
+            notes.add(
+                line.line, f'{line.id}: the branch "{branch}" was not imported', "branches that were not imported"
             )
 
 
@@ -271,12 +263,10 @@ def _text(reading: _Reading, line: _Line, folder: str, fields: dict[str, object]
         text = text if text is not None else source.beside(file)
     if text is None:
         if "file" in line.cells:
-            reading.notes.append(
-                Note(
-                    line.line,
-                    f"{line.id}: its issue file {file or '(none)'} was not found; write its spec",
-                    "issue files that were not found; write their specs",
-                )
+            reading.notes.add(
+                line.line,
+                f"{line.id}: its issue file {file or '(none)'} was not found; write its spec",
+                "issue files that were not found; write their specs",
             )
         detail = plain(line.cells.get("text", ""))
         rows = [
@@ -294,18 +284,16 @@ def _text(reading: _Reading, line: _Line, folder: str, fields: dict[str, object]
         if found.values.get(key):
             fields[key] = list(dict.fromkeys([*listed(fields, key), *listed(found.values, key)]))
     if found.needs:
-        reading.notes.append(
-            Note(
-                found.needs_line,
-                f'{line.id}: its file says "{flat(found.needs)}"; the needs of the plan count',
-                "dependencies in issue files; those of the plan count",
-                file,
-            )
+        reading.notes.add(
+            found.needs_line,
+            f'{line.id}: its file says "{flat(found.needs)}"; the needs of the plan count',
+            "dependencies in issue files; those of the plan count",
+            file,
         )
     return text.strip("\n")
 
 
-def _standing(line: _Line, tracking: Tracking, notes: list[Note]) -> tuple[bool, str]:
+def _standing(line: _Line, tracking: Tracking, notes: Notes) -> tuple[bool, str]:
     """Return whether the plan marks an issue as done, and why it waits for a person."""
     word = plain(line.cells.get("status", ""))
     state = status_of(word)
@@ -316,12 +304,10 @@ def _standing(line: _Line, tracking: Tracking, notes: list[Note]) -> tuple[bool,
         notes.append(note)
     if state in {"skipped", "cancelled", "other"} or line.id in tracking.skipped:
         said = word or f"skipped: {tracking.skipped.get(line.id, '')}"
-        notes.append(
-            Note(
-                line.line,
-                f'{line.id}: the status "{said}" was not imported; it is pending here',
-                "a status that was not imported",
-            )
+        notes.add(
+            line.line,
+            f'{line.id}: the status "{said}" was not imported; it is pending here',
+            "a status that was not imported",
         )
     return done, "" if done else hold
 
@@ -340,13 +326,13 @@ def _dependency_notes(reading: _Reading, order: Sequence[str]) -> dict[str, list
                 found.setdefault(own[0], []).extend(needs)
             if hits:
                 said = "; ".join(f"{own[0]} needs {', '.join(needs)}" for own, needs in hits)
-                reading.notes.append(Note(item.line, f"dependency notes: {said}"))
+                reading.notes.add(item.line, f"dependency notes: {said}")
             elif (
                 text
                 and not re.match(r"^\W*(?:none|n/a|no dependencies|-)", text, re.IGNORECASE)
                 and not _PLACE.search(text)
             ):
-                reading.notes.append(Note(item.line, f'dependency notes that were not understood: "{text}"'))
+                reading.notes.add(item.line, f'dependency notes that were not understood: "{text}"')
     return found
 
 
@@ -387,12 +373,10 @@ def _checks(reading: _Reading, fields: dict[str, object]) -> None:
         fields["_commands"] = list(found)
         first = min(found.values())
         commands = ", ".join(f"`{command}`" for command in found)
-        reading.notes.append(
-            Note(
-                first,
-                f"the plan runs {commands} before a merge; declare them in rules/checks.toml, or import with --trust "
-                "to prove them before the release",
-            )
+        reading.notes.add(
+            first,
+            f"the plan runs {commands} before a merge; declare them in rules/checks.toml, or import with --trust "
+            "to prove them before the release",
         )
 
 
@@ -422,7 +406,7 @@ def _context(reading: _Reading) -> list[str]:
             for line, text in part.prose():
                 for path in re.findall(r"`([^`{}]+)`", text):
                     if reading.source.read(path) is None:
-                        reading.notes.append(Note(line, f"required reading {path} was not found and was left out"))
+                        reading.notes.add(line, f"required reading {path} was not found and was left out")
                     else:
                         found.append(path)
     return found

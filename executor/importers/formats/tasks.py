@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from executor.importers.draft import Draft, DraftIssue, Note, Source, listed, milestone_id
+from executor.importers.draft import Draft, DraftIssue, Note, Notes, listed, milestone_id
 from executor.importers.importer import guide_of
 from executor.importers.reading.fields import Fields, fields_of, label_key, labelled, meaning
 from executor.importers.reading.markdown import Document, Section, document, flat, plain
@@ -15,6 +15,8 @@ from executor.importers.reading.words import Ids, milestones_in, needs_in, statu
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from executor.importers.source import Source
 
 from executor.importers.reading.table_rows import (
     MILESTONE,
@@ -58,7 +60,7 @@ class _Reading:
 
     source: Source
     doc: Document
-    notes: list[Note] = field(default_factory=list)
+    notes: Notes = field(default_factory=Notes)
 
 
 class Tasks:
@@ -86,7 +88,7 @@ class Tasks:
         doc = document(source.text, TASK)
         pattern = _pattern(doc)
         doc = document(source.text, pattern)
-        reading = _Reading(source, doc, list(doc.notes))
+        reading = _Reading(source, doc, Notes(doc.notes))
         if is_handoff(source):
             fault = "is a handoff, not a plan; import the plan; its handoff is read with it"
             return _refused(reading, fault)
@@ -126,7 +128,7 @@ def _note_several(reading: _Reading, rest: Sequence[Section]) -> None:
     if len(several) > 1:
         lines = ", ".join(f"{plain(part.title)} (line {part.line})" for part in several)
         text = f"the file has several milestones, all tasks were combined into one: {lines}"
-        reading.notes.append(Note(several[1].line, text))
+        reading.notes.add(several[1].line, text)
 
 
 def _overview(doc: Document, rest: Sequence[Section], front: Sequence[str]) -> str:
@@ -169,7 +171,7 @@ def _cut(reading: _Reading, pattern: re.Pattern[str]) -> tuple[list[_Part], list
             head = None
         if head is not None:
             if head.struck:
-                reading.notes.append(Note(part.line, f"{head.id} is struck out in the plan and was left out"))
+                reading.notes.add(part.line, f"{head.id} is struck out in the plan and was left out")
             current = _Part(head, [part], phase)
             parts.append(current)
         elif current is not None and (part.level > current.own[0].level or (place < last and _slipped(part))):
@@ -180,12 +182,10 @@ def _cut(reading: _Reading, pattern: re.Pattern[str]) -> tuple[list[_Part], list
             elif part.level and current is not None and part.level < current.own[0].level:
                 phase = ""
             if current is not None and part.line and part.text() and not _PHASE.match(plain(part.title)):
-                reading.notes.append(
-                    Note(
-                        part.line,
-                        f'"{plain(part.title)}" is not part of a task; it is kept in the overview',
-                        "not part of a task; kept in the overview",
-                    )
+                reading.notes.add(
+                    part.line,
+                    f'"{plain(part.title)}" is not part of a task; it is kept in the overview',
+                    "not part of a task; kept in the overview",
                 )
             current = None
             rest.append(part)
@@ -288,7 +288,7 @@ def _groups(parts: Sequence[_Part]) -> dict[str, list[str]]:
     return found
 
 
-def _restarted(parts: Sequence[_Part], notes: list[Note]) -> dict[str, dict[str, list[str]]]:
+def _restarted(parts: Sequence[_Part], notes: Notes) -> dict[str, dict[str, list[str]]]:
     """Give tasks whose numbers restart in each phase the number of the phase: ``Task 1`` of phase 2 becomes 2.1.
 
     Returns:
@@ -307,7 +307,7 @@ def _restarted(parts: Sequence[_Part], notes: list[Note]) -> dict[str, dict[str,
     text = (
         f"the numbers of tasks restart in each phase; they are prefixed with the number of the phase: {', '.join(full)}"
     )
-    notes.append(Note(parts[0].own[0].line, text))
+    notes.add(parts[0].own[0].line, text)
     return found
 
 
@@ -327,12 +327,10 @@ def _issue(
     resolved(needs.rest, head.id, found.needs_line or own[0].line, notes)
     after += needs.milestones
     if needs.milestones:
-        notes.append(
-            Note(
-                found.needs_line,
-                f"{head.id} needs {', '.join(needs.milestones)}; a milestone waits for milestones as a whole",
-                "an issue needs a milestone",
-            )
+        notes.add(
+            found.needs_line,
+            f"{head.id} needs {', '.join(needs.milestones)}; a milestone waits for milestones as a whole",
+            "an issue needs a milestone",
         )
     if needs.names:
         values["needs"] = needs.names
@@ -340,9 +338,7 @@ def _issue(
         values["phase"] = part.phase
     ticked = [number for section in own for number, line in section.prose() if _TICKED.match(line)]
     if ticked:
-        notes.append(
-            Note(ticked[0], f"{head.id}: {len(ticked)} boxes are ticked; a tick proves nothing here", "ticked boxes")
-        )
+        notes.add(ticked[0], f"{head.id}: {len(ticked)} boxes are ticked; a tick proves nothing here", "ticked boxes")
     done, hold = _state(found, head, claims, own[0].line, notes)
     texts = [own[0].text(), *(section.whole() for section in own[1:])]
     text = "\n\n".join(text.strip("\n") for text in texts if text)
@@ -358,7 +354,7 @@ def _issue(
     )
 
 
-def _state(found: Fields, head: Head, claims: set[str], line: int, notes: list[Note]) -> tuple[bool, str]:
+def _state(found: Fields, head: Head, claims: set[str], line: int, notes: Notes) -> tuple[bool, str]:
     """Return whether the plan marks a task as done, and why it waits for a person, if it does."""
     done = head.done or head.id in claims or found.state == "done"
     if found.state == "stopped" and not done:
@@ -367,23 +363,21 @@ def _state(found: Fields, head: Head, claims: set[str], line: int, notes: list[N
     if note is not None and (found.state == "done" or not done):
         notes.append(note)
     if found.state == "cancelled" and not done:
-        notes.append(
-            Note(
-                line,
-                f'{head.id}: the status "{found.status}" was not imported; it is pending here',
-                "a status that was not imported",
-            )
+        notes.add(
+            line,
+            f'{head.id}: the status "{found.status}" was not imported; it is pending here',
+            "a status that was not imported",
         )
     return done, ""
 
 
-def resolved(rest: Sequence[str], name: str, line: int, notes: list[Note]) -> None:
+def resolved(rest: Sequence[str], name: str, line: int, notes: Notes) -> None:
     """Note the parts of a dependency text that were not understood."""
     kind = "dependencies that were not understood"
     notes += (Note(line, f'{name}: dependencies: "{text}" was not understood', kind) for text in rest)
 
 
-def head_fields(parts: Sequence[Section], notes: list[Note]) -> tuple[dict[str, object], list[str]]:
+def head_fields(parts: Sequence[Section], notes: Notes) -> tuple[dict[str, object], list[str]]:
     """Return the fields of a milestone, and the milestones that it builds on, from the sections outside of tasks."""
     found: dict[str, object] = {}
     after: list[str] = []
@@ -412,7 +406,7 @@ def _head_field(
     line: int,
     found: dict[str, object],
     after: list[str],
-    notes: list[Note],
+    notes: Notes,
     *,
     top: bool,
 ) -> None:
@@ -426,7 +420,7 @@ def _head_field(
         if re.fullmatch(r"[\w./-]+", branch):
             found["branch"] = branch
         else:
-            notes.append(Note(line, f'the branch "{branch}" was not imported'))
+            notes.add(line, f'the branch "{branch}" was not imported')
     elif key == "accept" and top:
         claims = [flat(one) for one in [value, *items] if one.strip()]
         found["accept"] = list(dict.fromkeys([*listed(found, "accept"), *claims]))
@@ -434,9 +428,9 @@ def _head_field(
         names = milestones_in(text)
         after += names
         if not names and not re.match(r"^\W*(?:none|n/a|nothing|-)", text, re.IGNORECASE):
-            notes.append(Note(line, f'{label}: "{text}" was not understood', "dependencies that were not understood"))
+            notes.add(line, f'{label}: "{text}" was not understood', "dependencies that were not understood")
     elif key == "status" and status_of(text) not in {"", "other"}:
-        notes.append(Note(line, f'the plan\'s status "{text}" was not imported; what has landed is read from git'))
+        notes.add(line, f'the plan\'s status "{text}" was not imported; what has landed is read from git')
 
 
 def _goal_of(doc: Document, name: str) -> str:

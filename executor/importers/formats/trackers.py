@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from executor.errors import Fault
-from executor.importers.draft import Draft, DraftIssue, Note, Source, slug
+from executor.importers.draft import Draft, DraftIssue, slug
 from executor.importers.importer import guide_of
 from executor.importers.reading.fields import files_in
 from executor.importers.reading.markdown import flat
@@ -18,25 +18,14 @@ from executor.importers.reading.words import kind_of, priority_of, status_note, 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from executor.importers.source import Source
+
 __all__ = ["TIMES", "Beads", "TaskMaster", "json_of", "standing", "words_of"]
 
 TIMES = (
-    "createdAt",
-    "updatedAt",
-    "created_at",
-    "updated_at",
-    "created",
-    "updated",
-    "closed_at",
-    "completed_at",
-    "started_at",
-    "previousStatus",
-    "created_by",
-    "complexity",
-    "complexityScore",
-    "recommendedSubtasks",
-    "expansionPrompt",
-    "analysisResults",
+    *("createdAt", "updatedAt", "created_at", "updated_at", "created", "updated", "closed_at"),
+    *("completed_at", "started_at", "previousStatus", "created_by", "complexity", "complexityScore"),
+    *("recommendedSubtasks", "expansionPrompt", "analysisResults"),
 )
 
 
@@ -55,9 +44,7 @@ def standing(reading: Reading, name: str, status: str, line: int) -> tuple[bool,
     state = status_of(status.replace("_", " "))
     if state == "cancelled":
         reading.gone[name] = status
-        reading.notes.append(
-            Note(line, f'{name}: is "{status}" in the source and was left out', "cancelled issues, left out")
-        )
+        reading.notes.add(line, f'{name}: is "{status}" in the source and was left out', "cancelled issues, left out")
     else:
         note = status_note(name, status.replace("_", " "), line)
         reading.notes += [note] if note is not None else []
@@ -77,7 +64,7 @@ def words_of(row: Node, reading: Reading, name: str) -> dict[str, object]:
             found[key] = value
         if word and (not value or (key == "type" and value != word.casefold())):
             text = f'{name}: {key} "{word}" is not {allowed}' + (f", read as {value}" if value else " and was left out")
-            reading.notes.append(Note(row.line, text, f"{key} that is not {allowed}"))
+            reading.notes.add(row.line, text, f"{key} that is not {allowed}")
     return found
 
 
@@ -110,9 +97,7 @@ class TaskMaster:
             return Draft("", "", faults=(Fault(source.name, "", fault),))
         others = [f"{name} ({len(tasks)} tasks)" for name, tasks in tags.items() if name != tag]
         if others:
-            reading.notes.append(
-                Note(0, f"other tags of the file were not imported: {', '.join(others)}; name one with --tag")
-            )
+            reading.notes.add(0, f"other tags of the file were not imported: {', '.join(others)}; name one with --tag")
         above = root.get("tags") if root.get(tag) is None else None
         for name in tags:
             node = root.get(name) or (above.get(name) if above is not None else None)
@@ -125,9 +110,7 @@ class TaskMaster:
         tasks = holder.rows("tasks") or root.rows("tasks")
         for task in tasks:
             if task.keys is None:
-                reading.notes.append(
-                    Note(task.line, "an entry is not a task and was left out", "entries that are not tasks")
-                )
+                reading.notes.add(task.line, "an entry is not a task and was left out", "entries that are not tasks")
                 task.plain()
                 continue
             _task(task, reading)
@@ -217,7 +200,7 @@ def _drop(name: str, one: Node, reading: Reading) -> bool:
     if status_of(status) != "cancelled":
         return False
     text = f'{_below(name, one.text("id"))}: is "{status}" in the source and was left out'
-    reading.notes.append(Note(one.line, text, "cancelled subtasks, left out"))
+    reading.notes.add(one.line, text, "cancelled subtasks, left out")
     one.plain()
     return True
 
@@ -231,7 +214,7 @@ def _subtask(name: str, one: Node, reading: Reading) -> str:
     done = status_of(status) == "done"
     if done:
         text = f"{name}: subtasks that are done in the source are required again: {_below(name, one.text('id'))}"
-        reading.notes.append(Note(one.line, text, "subtasks that are done in the source; they are required again"))
+        reading.notes.add(one.line, text, "subtasks that are done in the source; they are required again")
     lines = [f"### {_below(name, one.text('id'))} {flat(one.text('title'))}"]
     lines += [
         text
@@ -292,8 +275,8 @@ def _aside(row: Node, reading: Reading) -> bool:
     kind = row.text("_type")
     if kind in {"", "issue"}:
         return False
-    reading.notes.append(
-        Note(row.line, f"a record of type {kind} is not an issue and was left out", f"records of type {kind}, left out")
+    reading.notes.add(
+        row.line, f"a record of type {kind} is not an issue and was left out", f"records of type {kind}, left out"
     )
     row.plain()
     return True
@@ -363,7 +346,7 @@ def _epic(row: Node, reading: Reading, name: str, phase: str) -> None:
     words_of(row, reading, name)
     standing(reading, name, row.text("status"), row.line)
     text = f'the epic {name} became the phase "{phase}"'
-    reading.notes.append(Note(row.line, text, "epics that became phases"))
+    reading.notes.add(row.line, text, "epics that became phases")
 
 
 def _not_taken(row: Node, reading: Reading, name: str, links: list[tuple[str, str]], epics: dict[str, str]) -> None:
@@ -375,9 +358,9 @@ def _not_taken(row: Node, reading: Reading, name: str, links: list[tuple[str, st
     ]
     if other_links:
         text = f"{name}: links that set no order were left out: {', '.join(other_links)}"
-        reading.notes.append(Note(row.line, text, "links that set no order, left out"))
+        reading.notes.add(row.line, text, "links that set no order, left out")
     for key in ("labels", "assignee", "external_ref", "estimated_minutes", "close_reason", "comments"):
         node = row.get(key)
         if node is not None and not node.empty():
             text = f"{name}: {key}: {node.shown()} was not imported"
-            reading.notes.append(Note(row.line, text, f"{key} that were not imported"))
+            reading.notes.add(row.line, text, f"{key} that were not imported")

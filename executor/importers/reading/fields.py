@@ -6,10 +6,9 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from executor.importers.draft import listed
+from executor.importers.draft import Notes, listed
 from executor.importers.reading.markdown import flat, plain
 from executor.importers.reading.words import State, kind_of, priority_of, size_of, status_of
-from executor.importers.report import Note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,76 +41,33 @@ _PATH = re.compile(r"[\w@.*?\[\]+-]+(?:/[\w@.*?\[\]+-]+)*/?")
 _BARE_FILES = frozenset(
     {"dockerfile", "makefile", "license", "justfile", "procfile", "gemfile", "rakefile", "cargo.lock"}
 )
-_MEANINGS: dict[str, tuple[str, ...]] = {
+# Meaning -> the labels in lower case.
+_MEANINGS = {
     "files": (
-        "file",
-        "files",
-        "file(s)",
-        "expected files",
-        "files created",
-        "files modified",
-        "files to create",
-        "files to modify",
-        "files to change",
-        "files changed",
-        "files affected",
-        "affected files",
-        "new files",
-        "new file",
-        "modified files",
-        "files to create/modify",
-        "files to modify/create",
-        "target files",
-        "target file",
-        "owned files",
-        "expected files to create/modify",
-        "files touched",
-        "files to touch",
+        "file|files|file(s)|expected files|files created|files modified|files to create|files to modify|"
+        "files to change|files changed|files affected|affected files|new files|new file|modified files|"
+        "files to create/modify|files to modify/create|target files|target file|owned files|"
+        "expected files to create/modify|files touched|files to touch"
     ),
-    "type": ("type", "task type", "kind"),
+    "type": "type|task type|kind",
     "needs": (
-        "dependencies",
-        "dependency",
-        "depends on",
-        "depends",
-        "blocked by",
-        "prerequisites",
-        "prerequisite",
-        "requires",
-        "needs",
-        "depends-on",
-        "depends_on",
-        "after",
+        "dependencies|dependency|depends on|depends|blocked by|prerequisites|prerequisite|requires|needs|"
+        "depends-on|depends_on|after"
     ),
-    "priority": ("priority",),
-    "size": ("size", "est. size", "estimate size"),
+    "priority": "priority",
+    "size": "size|est. size|estimate size",
     "accept": (
-        "acceptance criteria",
-        "acceptance",
-        "success criteria",
-        "definition of done",
-        "done when",
-        "ac",
-        "acceptance criterion",
-        "exit criteria",
-        "done criteria",
-        "acceptance criteria checklist",
-        "dod",
+        "acceptance criteria|acceptance|success criteria|definition of done|done when|ac|acceptance criterion|"
+        "exit criteria|done criteria|acceptance criteria checklist|dod"
     ),
-    "number": ("github issue", "github issue #", "issue number", "github"),
-    "agent": ("agent", "assigned agent"),
-    "status": ("status", "state", "current status"),
-    "branch": ("branch", "milestone branch", "feature branch", "git branch"),
-    "goal": ("goal", "objective", "milestone goal"),
-    "builds_on": (
-        "builds on",
-        "depends on milestone",
-        "depends on milestones",
-        "milestone dependencies",
-        "previous milestone",
-    ),
+    "number": "github issue|github issue #|issue number|github",
+    "agent": "agent|assigned agent",
+    "status": "status|state|current status",
+    "branch": "branch|milestone branch|feature branch|git branch",
+    "goal": "goal|objective|milestone goal",
+    "builds_on": "builds on|depends on milestone|depends on milestones|milestone dependencies|previous milestone",
 }
-_KEYS = {word: key for key, words in _MEANINGS.items() for word in words}
+_KEYS = {word: key for key, words in _MEANINGS.items() for word in words.split("|")}
 # Words that start sentences so often that they are labels only in bold.
 _BOLD_ONLY = frozenset(
     {"after", "needs", "ac", "agent", "kind", "state", "github", "requires", "depends", "goal", "branch", "acceptance"}
@@ -157,7 +113,7 @@ class Fields:
     needs_line: int = 0
     state: State = ""
     status: str = ""
-    notes: list[Note] = field(default_factory=list)
+    notes: Notes = field(default_factory=Notes)
 
 
 def label_key(label: str) -> str:
@@ -290,7 +246,7 @@ def _take(found: Fields, item: Labelled, who: str) -> None:
         found.values["files"] = list(dict.fromkeys([*listed(found.values, "files"), *paths]))
         if odd:
             text = f"{who}not imported as files: {', '.join(odd)}"
-            found.notes.append(Note(item.line, text, "not imported as files"))
+            found.notes.add(item.line, text, "not imported as files")
     elif key in {"type", "priority", "size", "number", "agent"} and key not in found.values:
         _word(found, key, item, who)
 
@@ -309,11 +265,11 @@ def _word(found: Fields, key: str, item: Labelled, who: str) -> None:
     if value:
         found.values[key] = value
         if key == "type" and value != word.casefold():
-            found.notes.append(Note(item.line, f'{who}the type "{word}" became "{value}"', "a type was shortened"))
+            found.notes.add(item.line, f'{who}the type "{word}" became "{value}"', "a type was shortened")
     else:
         allowed = {"priority": "P0, P1, P2, P3", "size": "S, M, L", "type": "a word"}[key]
-        found.notes.append(
-            Note(item.line, f'{who}{key} "{word}" is not {allowed} and was left out', f"{key} that is not {allowed}")
+        found.notes.add(
+            item.line, f'{who}{key} "{word}" is not {allowed} and was left out', f"{key} that is not {allowed}"
         )
 
 

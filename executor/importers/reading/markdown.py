@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
+from executor.importers.draft import Account, Note, Notes
 from executor.importers.reading.words import flat, plain
-from executor.importers.report import Account, Note
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -153,7 +153,7 @@ class Document:
     sections: list[Section]
     front: str | None
     account: Account
-    notes: list[Note]
+    notes: Notes
     code: set[int]
     comments: set[int]
 
@@ -171,7 +171,7 @@ def document(text: str, heading: re.Pattern[str] | None = None, *, file: str = "
         file: its name, if it is not the plan itself.
     """
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    notes: list[Note] = []
+    notes = Notes()
     front, skipped = _front(lines)
     code = _code_lines(lines, skipped, heading, notes)
     copy = ["" if number in code or number <= skipped else line for number, line in enumerate(lines, 1)]
@@ -213,13 +213,13 @@ def _front(lines: Sequence[str]) -> tuple[str | None, int]:
     return None, 0
 
 
-def _loosen(copy: list[str], heading: re.Pattern[str] | None, notes: list[Note]) -> None:
+def _loosen(copy: list[str], heading: re.Pattern[str] | None, notes: Notes) -> None:
     """Treat ``##Task 1: A`` as a heading."""
     for number, line in enumerate(copy, 1):
         mark = _TIGHT.match(line) if heading is not None else None
         if mark and heading is not None and heading.match(plain(mark[2])):
             copy[number - 1] = f"{mark[1]} {mark[2]}"
-            notes.append(Note(number, "a space is missing after #; the line was read as a heading"))
+            notes.add(number, "a space is missing after #; the line was read as a heading")
 
 
 def _cut(found: Document, lines: Sequence[str], copy: Sequence[str], skipped: int) -> None:
@@ -373,7 +373,7 @@ def _hidden(found: Document, lines: Sequence[str], heading: re.Pattern[str]) -> 
             yield Note(number, f"looks like a task, but is {where}, and was left out", f"looks like a task {where}")
 
 
-def _code_lines(lines: Sequence[str], skipped: int, heading: re.Pattern[str] | None, notes: list[Note]) -> set[int]:
+def _code_lines(lines: Sequence[str], skipped: int, heading: re.Pattern[str] | None, notes: Notes) -> set[int]:
     """Return the lines of fenced code, including the fences.
 
     A fence with a language inside an open one opens a nested block: CommonMark would treat it as text and the next
@@ -388,12 +388,10 @@ def _code_lines(lines: Sequence[str], skipped: int, heading: re.Pattern[str] | N
         end, closed = _block(lines, number)
         if not closed:
             end = _unclosed(lines, number, heading)
-            notes.append(
-                Note(
-                    number,
-                    f"the code fence is never closed; the code was assumed to end in line {end}",
-                    "a code fence is never closed",
-                )
+            notes.add(
+                number,
+                f"the code fence is never closed; the code was assumed to end in line {end}",
+                "a code fence is never closed",
             )
         code.update(range(number, end + 1))
         number = end + 1

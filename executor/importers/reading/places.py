@@ -14,8 +14,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from executor.importers.draft import Note
 from executor.importers.reading.markdown import flat
-from executor.importers.report import Note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

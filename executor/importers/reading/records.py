@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from executor.errors import Fault
-from executor.importers.draft import Draft, DraftIssue, Note, Source, listed, slug
+from executor.importers.draft import Draft, DraftIssue, Note, Notes, listed, slug
 from executor.importers.reading.fields import files_in
 from executor.importers.reading.markdown import document, flat
 from executor.importers.reading.places import Node, PlaceError, json_node
@@ -17,42 +17,32 @@ from executor.model.hints import quoted
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from executor.importers.source import Source
+
 __all__ = ["NAMES", "Reading", "Record", "accept_of", "draft_of", "issue_of", "needs_of", "parsed", "take_record"]
 
-NAMES: dict[str, tuple[str, ...]] = {
-    "id": ("id", "key", "issue key", "identifier", "issue id", "task id", "#", "work item key", "work item id"),
-    "title": ("title", "summary", "name", "content"),
-    "text": ("description", "body", "text", "spec"),
-    "type": ("type", "issue type", "issue_type", "kind", "work item type"),
-    "priority": ("priority",),
+_NAMES = {
+    "id": "id|key|issue key|identifier|issue id|task id|#|work item key|work item id",
+    "title": "title|summary|name|content",
+    "text": "description|body|text|spec",
+    "type": "type|issue type|issue_type|kind|work item type",
+    "priority": "priority",
     "needs": (
-        "needs",
-        "dependencies",
-        "depends on",
-        "depends_on",
-        "dependson",
-        "blocked by",
-        "blocked_by",
-        "blockedby",
-        "inward issue link (blocks)",
-        "inward work item link (blocks)",
+        "needs|dependencies|depends on|depends_on|dependson|blocked by|blocked_by|blockedby|"
+        "inward issue link (blocks)|inward work item link (blocks)"
     ),
-    "files": ("files", "file", "owned_files"),
+    "files": "files|file|owned_files",
     "accept": (
-        "accept",
-        "acceptance",
-        "acceptance criteria",
-        "acceptancecriteria",
-        "acceptance_criteria",
-        "success_criteria",
-        "custom field (acceptance criteria)",
+        "accept|acceptance|acceptance criteria|acceptancecriteria|acceptance_criteria|success_criteria|"
+        "custom field (acceptance criteria)"
     ),
-    "size": ("size", "est. size", "estimate"),
-    "number": ("number", "github issue"),
-    "phase": ("phase", "epic", "stage", "project milestone"),
-    "agent": ("agent", "assigned_agent", "assigned agent"),
-    "status": ("status", "state", "passes", "done", "completed"),
+    "size": "size|est. size|estimate",
+    "number": "number|github issue",
+    "phase": "phase|epic|stage|project milestone",
+    "agent": "agent|assigned_agent|assigned agent",
+    "status": "status|state|passes|done|completed",
 }
+NAMES = {meaning: tuple(keys.split("|")) for meaning, keys in _NAMES.items()}
 """Meaning -> the possible keys. Of several existing ones the first counts; the others are texts that are added to the
 spec, or are reported."""
 _MORE_TEXT = ("details", "design", "notes", "teststrategy", "test_strategy", "implementation", "rationale", "overview")
@@ -75,7 +65,7 @@ class Reading:
     """The state of a reading: notes, faults, the issues so far, omitted issues with the reason, all ids."""
 
     source: Source
-    notes: list[Note] = field(default_factory=list)
+    notes: Notes = field(default_factory=Notes)
     faults: list[Fault] = field(default_factory=list)
     issues: list[DraftIssue] = field(default_factory=list)
     gone: dict[str, str] = field(default_factory=dict)
@@ -138,8 +128,8 @@ def issue_of(record: Record, reading: Reading) -> None:
     state = "done" if status == "true" else "" if status == "false" else status_of(status)
     if state == "cancelled":
         reading.gone[name] = status
-        reading.notes.append(
-            Note(record.line, f'{name}: is "{status}" in the source and was left out', "cancelled issues, left out")
+        reading.notes.add(
+            record.line, f'{name}: is "{status}" in the source and was left out', "cancelled issues, left out"
         )
         return
     hold = status if state == "stopped" else ""
@@ -162,7 +152,7 @@ def _text(title: str, record: Record) -> str:
     return "\n\n".join([main, *more] if main else [f"# {title}", *more])
 
 
-def _fields(name: str, record: Record, notes: list[Note]) -> dict[str, object]:
+def _fields(name: str, record: Record, notes: Notes) -> dict[str, object]:
     values, line = record.values, record.line
     found: dict[str, object] = {}
     for key, reader, allowed in (
@@ -177,9 +167,7 @@ def _fields(name: str, record: Record, notes: list[Note]) -> dict[str, object]:
         if value:
             found[key] = value
         else:
-            notes.append(
-                Note(line, f'{name}: {key} "{word}" is not {allowed} and was left out', f"{key} that is not {allowed}")
-            )
+            notes.add(line, f'{name}: {key} "{word}" is not {allowed} and was left out', f"{key} that is not {allowed}")
     found["needs"] = needs_of(values.get("needs"))
     notes += (
         Note(line, f"{name}: keys of a need were left out: {need}", "keys of needs, left out")
@@ -207,12 +195,12 @@ def needs_of(value: Any) -> list[str]:
     )
 
 
-def _files(name: str, value: Any, line: int, notes: list[Note]) -> list[str]:
+def _files(name: str, value: Any, line: int, notes: Notes) -> list[str]:
     if isinstance(value, list):
         return [str(part) for part in value if str(part).strip()]
     paths, odd = files_in(re.split(r"[\n;]+", str(value or "")))
     if odd:
-        notes.append(Note(line, f"{name}: not imported as files: {', '.join(odd)}", "not imported as files"))
+        notes.add(line, f"{name}: not imported as files: {', '.join(odd)}", "not imported as files")
     return paths
 
 
@@ -282,12 +270,10 @@ def _without(issue: DraftIssue, reading: Reading) -> DraftIssue:
     gone = [need for need in needs if need in reading.gone]
     if not gone:
         return issue
-    reading.notes.append(
-        Note(
-            issue.line,
-            f"{issue.id} does not wait for {', '.join(gone)}, which {'is' if len(gone) == 1 else 'are'} left out",
-            "needs of issues that are left out",
-        )
+    reading.notes.add(
+        issue.line,
+        f"{issue.id} does not wait for {', '.join(gone)}, which {'is' if len(gone) == 1 else 'are'} left out",
+        "needs of issues that are left out",
     )
     kept = [need for need in needs if need not in reading.gone]
     fields = {key: value for key, value in issue.fields.items() if key != "needs"} | ({"needs": kept} if kept else {})

@@ -11,12 +11,14 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from executor.importers.draft import Note, Source, milestone_id
+from executor.importers.draft import Notes, milestone_id
 from executor.importers.reading.markdown import Document, Item, Row, Section, Table, document, flat, plain
 from executor.importers.reading.words import status_of, without_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from executor.importers.source import Source
 
 __all__ = [
     "ASIDE",
@@ -68,7 +70,7 @@ def own_section(part: Section) -> bool:
     return bool(re.match(r"^Tracking: \S+ - ", part.title))
 
 
-def tracking_of(doc: Document, order: Sequence[str], notes: list[Note]) -> Tracking:
+def tracking_of(doc: Document, order: Sequence[str], notes: Notes) -> Tracking:
     """Return the claims of a plan's progress sections.
 
     Args:
@@ -93,7 +95,7 @@ def tracking_of(doc: Document, order: Sequence[str], notes: list[Note]) -> Track
     return found
 
 
-def _claim(kind: str, item: Item, found: Tracking, order: Sequence[str], notes: list[Note]) -> None:
+def _claim(kind: str, item: Item, found: Tracking, order: Sequence[str], notes: Notes) -> None:
     if _SAMPLE.search(item.text):
         return
     names = _names(item.text, order)
@@ -101,22 +103,20 @@ def _claim(kind: str, item: Item, found: Tracking, order: Sequence[str], notes: 
         if item.ticked or status_of(item.text) == "done":
             found.done.update(names[:1])
             if not names:
-                notes.append(Note(item.first, f'"{plain(item.text)}" is ticked, but is not an issue of this plan'))
+                notes.add(item.first, f'"{plain(item.text)}" is ticked, but is not an issue of this plan')
     elif kind in {"stopped", "skipped"}:
         reason = _reason(item)
         if not names:
-            notes.append(Note(item.first, f'{kind}: "{plain(item.text)}" names no issue of this plan'))
+            notes.add(item.first, f'{kind}: "{plain(item.text)}" names no issue of this plan')
         elif kind == "stopped":
             found.stopped[names[0]] = reason
         else:
             found.skipped[names[0]] = reason
     elif kind == "pulls":
-        notes.append(
-            Note(
-                item.first,
-                f'the open pull request "{plain(item.text)}" was not imported',
-                "open pull requests that were not imported",
-            )
+        notes.add(
+            item.first,
+            f'the open pull request "{plain(item.text)}" was not imported',
+            "open pull requests that were not imported",
         )
 
 
@@ -147,63 +147,22 @@ ASIDE = re.compile(
     r"\b(?:backlog|future|out of scope|risks?|nice to have|deferred|appendix|glossary|completed issues|tracking|template|example)\b",
     re.IGNORECASE,
 )
-_COLUMNS: dict[str, tuple[str, ...]] = {
-    "id": (
-        "issue #",
-        "#",
-        "id",
-        "task id",
-        "story id",
-        "task",
-        "milestone",
-        "ticket",
-        "no",
-        "no.",
-        "nr",
-        "number",
-        "step",
-        "story",
-        "issue",
-        "wp",
-        "key",
-    ),
-    "title": (
-        "title",
-        "titulo",
-        "título",
-        "name",
-        "issue",
-        "task",
-        "description",
-        "summary",
-        "story",
-        "feature",
-        "what",
-        "deliverable",
-        "slice",
-    ),
-    "file": ("issue file", "spec file", "spec"),
-    "needs": (
-        "dependencies",
-        "dependency",
-        "depends on",
-        "depends",
-        "blocked by",
-        "needs",
-        "deps",
-        "prerequisites",
-        "requires",
-    ),
-    "priority": ("priority", "prio"),
-    "size": ("est. size", "size", "sizing", "estimate", "effort"),
-    "branch": ("feature branch", "branch"),
-    "token": ("pr title token", "token", "pr token"),
-    "status": ("status", "state", "done"),
-    "type": ("type", "kind", "task type"),
-    "agent": ("assigned agent", "agent"),
-    "files": ("files", "file(s)", "expected files"),
-    "accept": ("acceptance criteria", "after this", "acceptance", "success criteria", "done when"),
-    "text": ("description", "details", "notes", "scope"),
+# Meaning -> the names of the column in lower case; the first of several counts.
+_COLUMNS = {
+    "id": "issue #|#|id|task id|story id|task|milestone|ticket|no|no.|nr|number|step|story|issue|wp|key",
+    "title": "title|titulo|título|name|issue|task|description|summary|story|feature|what|deliverable|slice",
+    "file": "issue file|spec file|spec",
+    "needs": "dependencies|dependency|depends on|depends|blocked by|needs|deps|prerequisites|requires",
+    "priority": "priority|prio",
+    "size": "est. size|size|sizing|estimate|effort",
+    "branch": "feature branch|branch",
+    "token": "pr title token|token|pr token",
+    "status": "status|state|done",
+    "type": "type|kind|task type",
+    "agent": "assigned agent|agent",
+    "files": "files|file(s)|expected files",
+    "accept": "acceptance criteria|after this|acceptance|success criteria|done when",
+    "text": "description|details|notes|scope",
 }
 _KEYS = frozenset({"files", "accept", "branch", "token", "file", "type", "priority", "size"})
 _FEWEST = 2  # known columns; one alone stands in tables that are no plan
@@ -237,7 +196,7 @@ def columns_of(table: Table) -> dict[str, str]:
     """Map meanings to column names; a column has one meaning."""
     found: dict[str, str] = {}
     for meaning, names in _COLUMNS.items():
-        name = next((name for name in names if name in table.columns and name not in found.values()), "")
+        name = next((name for name in names.split("|") if name in table.columns and name not in found.values()), "")
         if name:
             found[meaning] = name
     if found.get("id") == "issue" and "title" not in found:
@@ -318,7 +277,7 @@ def is_handoff(source: Source) -> bool:
     return bool(heads) and all(_COMPLETE.match(head.title) or (head.done and not head.title) for head in heads)
 
 
-def handoff_claims(source: Source, notes: list[Note]) -> set[str]:
+def handoff_claims(source: Source, notes: Notes) -> set[str]:
     """Return the completed tasks in the handoff next to a plan: ``HANDOFF_M4.md``, ``HANDOFF.md``."""
     number = milestone_id(source.stem) or milestone_id(document(source.text).title())
     names = [name for name in source.siblings if re.match(r"^handoff\b|^handoff_", name, re.IGNORECASE)]
@@ -344,5 +303,5 @@ def handoff_claims(source: Source, notes: list[Note]) -> set[str]:
         ]
         found |= set(done)
         said = f"says that {', '.join(done)} are complete" if done else "names no complete task"
-        notes.append(Note(0, f"the handoff {name} next to the plan {said}; its text stays there"))
+        notes.add(0, f"the handoff {name} next to the plan {said}; its text stays there")
     return found

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from executor.importers.report import Note
+from executor.importers.draft import Note
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -179,42 +179,10 @@ _EXPLICIT = re.compile(r"(?:\b(?:tasks?|issues?|stor(?:y|ies)|steps?|wp|work pac
 # Words before a bare number that is an id; after any other word it is a version, a phase, a date.
 _BEFORE_ID = frozenset(
     [
-        "task",
-        "tasks",
-        "issue",
-        "issues",
-        "story",
-        "stories",
-        "step",
-        "steps",
-        "milestone",
-        "milestones",
-        "and",
-        "or",
-        "to",
-        "on",
-        "after",
-        "needs",
-        "need",
-        "by",
-        "both",
-        "from",
-        "with",
-        "through",
-        "thru",
-        "item",
-        "items",
-        "ticket",
-        "tickets",
-        "wp",
-        "until",
-        "plus",
-        "requires",
-        "require",
-        "completes",
-        "complete",
-        "finish",
-        "of",
+        *("task", "tasks", "issue", "issues", "story", "stories", "step", "steps", "milestone", "milestones"),
+        *("and", "or", "to", "on", "after", "needs", "need", "by", "both", "from", "with", "through", "thru"),
+        *("item", "items", "ticket", "tickets", "wp", "until", "plus", "requires", "require", "completes"),
+        *("complete", "finish", "of"),
     ]
 )
 _ID_ALONE = re.compile(r"[A-Za-z]{0,3}\d+[a-z]?(?:\.\d+[a-z]?)+|[A-Z]+-\d+|[A-Z]{1,3}\d+")
