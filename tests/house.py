@@ -19,7 +19,7 @@ from pathlib import Path
 from executor.config.plugins import GROUPS
 from tests.support import Repo, issue
 
-__all__ = ["FIGURES", "Figure", "entered", "measured", "walk"]
+__all__ = ["FIGURES", "PACKAGE", "ROOT", "Figure", "entered", "measured", "walk"]
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "executor"

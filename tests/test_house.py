@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.house import FIGURES, PACKAGE, Figure, entered, measured, walk
+from tests.house import FIGURES, PACKAGE, ROOT, Figure, entered, measured, walk
 
 
 @pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.name)
@@ -19,3 +19,8 @@ def test_no_limit_is_stricter_than_its_target() -> None:
 def test_the_walk_in_the_architecture_is_entered_when_an_issue_lands() -> None:
     assert [name for name in walk() if not (PACKAGE / name).is_file()] == []
     assert [name for name in walk() if name not in entered(checked=True)] == []
+
+
+def test_every_package_has_its_folder_of_tests() -> None:
+    packages = [folder.parent for folder in PACKAGE.glob("*/__init__.py")]
+    assert [folder.name for folder in packages if not [*(ROOT / "tests" / folder.name).glob("test_*.py")]] == []
