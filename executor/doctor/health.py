@@ -15,8 +15,8 @@ from executor.checks.verdicts import ABSENT, ToolVersions
 from executor.config.plugins import RENAME, packages_in_the_way
 from executor.config.project import Compiled, compile_project, obstacles_of, open_project, prepare_cache
 from executor.environments.environment import FOLDER, kept_environments
+from executor.environments.interpreters import leading_into
 from executor.environments.making import leading_outside
-from executor.environments.python import leading_into
 from executor.errors import (
     DeclarationError,
     ExecutorError,

@@ -386,7 +386,7 @@ def _version(program: str, folder: str) -> str:
 
 def _python(repository: Repository, env: Mapping[str, str]) -> str:
     """Return a digest of the first interpreter's version and of its packages, without installs of the checkout."""
-    from executor.environments.python import editable_in, first_interpreter
+    from executor.environments.interpreters import editable_in, first_interpreter
 
     hasher = hashlib.sha256()
     for interpreter in first_interpreter(repository.top, env):

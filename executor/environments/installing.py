@@ -1,4 +1,4 @@
-"""Packages of a tree that a lock file or a file of requirements describes.
+"""Installs what a tree describes: by a lock file, a file of requirements, or an entry of rules/environments.toml.
 
 `node_modules` for a tree: links to the user's packages when its lock is the same, else what the lock installs. Node
 looks for packages in the folders above a file. Without its own folder, a tree inside the checkout would find the
@@ -13,32 +13,32 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from executor.environments.environment import NO_ENVIRONMENT, Step, key_of, place_of
+from executor.environments.environment import NO_ENVIRONMENT, Step, TreeEnvironment, key_of, place_of
 from executor.environments.interpreters import ask, on_path
-from executor.environments.python import leading_into
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from executor.environments.environment import TreeEnvironment
     from executor.environments.interpreters import Interpreter
+    from executor.git.worktrees import Workspace
+    from executor.model.rules import EnvironmentRule
 
 __all__ = [
     "NodeModules",
+    "declared_environment",
     "installed_key",
     "link_modules",
-    "locked",
     "locked_step",
     "module_folders",
     "modules_step",
     "node_modules",
-    "other_requirements",
     "requirements_of",
     "requirements_step",
 ]
@@ -78,13 +78,13 @@ class NodeModules:
 
 
 def node_modules(root: Path, tree: Path) -> NodeModules | None:
-    """Return the packages that a tree needs; None if it needs none or has them.
+    """Return the packages that a tree with a package.json needs; None if it needs none or has them.
 
     Args:
         root: the user's checkout.
         tree: the tree.
     """
-    if not (tree / "package.json").is_file() or os.path.lexists(tree / _FOLDER):
+    if os.path.lexists(tree / _FOLDER):
         return None
     lock = next((name for name in _LOCKS if (tree / name).is_file()), "")
     if _node_same(root / (lock or "package.json"), tree / (lock or "package.json")):
@@ -212,8 +212,6 @@ def _links_inside(path: Path, tree: Path) -> bool:
     return Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(tree))
 
 
-_PYTHON_LOCKS = ("uv.lock", "pylock.toml", "poetry.lock", "pdm.lock")
-_REQUIREMENTS = ("*requirements*.txt", "requirements/*.txt")
 _CACHE = 'cache=$(uv cache dir 2>/dev/null) && [ -w "$cache" ] || export UV_CACHE_DIR="$1/cache"; '
 """A sandbox has no cache of the user's that can be written to; what was fetched before it is linked from there."""
 _SYNC = f"""{_CACHE}
@@ -227,15 +225,6 @@ uv pip install --python "$1/venv/bin/python" --no-deps -r "$1/requirements.txt" 
 [ -f pyproject.toml ] || [ -f setup.py ] || exit 0
 exec uv pip install --python "$1/venv/bin/python" --no-deps -e .
 """
-
-
-def locked(root: Path, tree: Path, roots: Sequence[Path], env: Mapping[str, str]) -> str:
-    """Return the lock file of a tree whose packages must be installed; empty if the user's environment has them."""
-    name = next((name for name in _PYTHON_LOCKS if (tree / name).is_file()), "")
-    if not name or shutil.which("uv", path=env.get("PATH", "")) is None:
-        return ""
-    same = (root / name).is_file() and (root / name).read_bytes() == (tree / name).read_bytes()
-    return "" if same and leading_into(roots, env) else name
 
 
 def locked_step(
@@ -337,17 +326,6 @@ def requirements_of(lock: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def other_requirements(root: Path, tree: Path) -> list[str]:
-    """Return the requirements files of a tree that are new, or differ from those of the checkout."""
-    found = sorted({path for glob in _REQUIREMENTS for path in tree.glob(glob) if path.is_file()})
-    names = [str(path.relative_to(tree)) for path in found if not path.is_symlink()]
-    return [
-        name
-        for name in names
-        if not (root / name).is_file() or (root / name).read_bytes() != (tree / name).read_bytes()
-    ]
-
-
 def requirements_step(
     store: Path, tree: Path, names: Sequence[str], interpreter: Interpreter, finish: Callable[[Path], TreeEnvironment]
 ) -> Step:
@@ -367,3 +345,39 @@ def requirements_step(
         key=f"{' '.join(names)} {own}",
         first=(*uv, "--no-build") if has_uv else (),
     )
+
+
+def declared_environment(name: str, rule: EnvironmentRule, workspace: Workspace, store: Path) -> TreeEnvironment:
+    """Return an environment of rules/environments.toml; its command fills a folder for each content of its inputs."""
+    start = workspace.start
+    files = {
+        str(path.relative_to(start)): path.read_bytes()
+        for glob in rule.inputs
+        for path in sorted(start.glob(glob))
+        if path.is_file() and not path.is_symlink()
+    }
+    argv = ("sh", "-c", rule.run) if isinstance(rule.run, str) else tuple(rule.run)
+    key = key_of({"run": repr(argv), **{f"file {path}": data for path, data in files.items()}})
+    place = place_of(store, re.sub(r"[^\w.]+", "_", name), key)
+
+    def filled(text: str) -> str:
+        return text.replace("{environment}", str(place))
+
+    made = TreeEnvironment(
+        variables=tuple((variable, filled(value)) for variable, value in rule.variables.items()),
+        programs=tuple(("", filled(folder)) for folder in reversed(rule.programs)),
+        readable=(*(Path(filled(path)).expanduser() for path in rule.readable), *((place,) if argv else ())),
+    )
+    if not argv:
+        return made
+    step = Step(
+        name=f"environment {name}",
+        argv=tuple(map(filled, argv)),
+        finish=lambda: made,
+        place=place,
+        variables=(("EXECUTOR_ENVIRONMENT", str(place)),),
+        network=rule.network,
+        timeout=rule.timeout,
+        key=f"rules/environments.toml {' '.join(files)}".strip(),
+    )
+    return TreeEnvironment(steps=(step,))

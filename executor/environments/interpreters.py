@@ -1,12 +1,11 @@
-"""The Python installations on PATH, and the folders in which each of them searches for packages.
+"""The user's Python installations, the folders in which each searches for packages, and which lead into the checkout.
 
 An ordinary installation needs no process: its folders follow from its path. Only an interpreter whose packages lead
-into the user's checkout is executed.
+into the user's checkout is executed. The interpreters are those on PATH. If none of these has the project, it is the
+one where the user's tools keep it: `.venv` in the checkout, or a folder of Poetry, Hatch or Pipenv.
 
-Rewrites text that names the user's checkout to name the judged tree. Pure.
-
-Editable installs are text: `.pth` lines, the mappings of import finders, `egg-link` files, URLs of
-`direct_url.json`. Each names the checkout by its absolute path, so one rewrite covers all build tools.
+Editable installs are text: `.pth` lines, the mappings of import finders, `egg-link` files, URLs of `direct_url.json`.
+Each names the checkout by its absolute path, so one `Redirection` to the tree covers all build tools.
 """
 
 from __future__ import annotations
@@ -26,13 +25,25 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+from itertools import islice
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+
 __all__ = [
     "Interpreter",
     "Redirection",
     "ask",
+    "editable_in",
+    "first_interpreter",
     "is_pointer_file",
+    "leading_into",
     "likely_sites",
     "on_path",
+    "pointed_to",
+    "pointers_in",
 ]
 
 
@@ -272,3 +283,138 @@ def _forms(path: str) -> Iterable[bytes]:
 
 def _within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+LARGEST = 4 * 1024 * 1024  # bytes; a script or .pth file is far smaller, the bound is for hostile ones
+
+
+def pointers_in(site: Path, redirection: Redirection) -> list[Path]:
+    """Return the top-level entries of a package folder that lead into the checkout."""
+    try:
+        changed = site.stat().st_mtime_ns
+    except OSError:
+        return []
+    return list(_pointers_in(site, changed, redirection))
+
+
+@lru_cache(maxsize=64)
+def _pointers_in(site: Path, _changed: int, redirection: Redirection) -> tuple[Path, ...]:
+    """Cached variant, because every tree of a run needs it; valid until a package is installed or removed."""
+    found = []
+    try:
+        entries = sorted(os.scandir(site), key=lambda entry: entry.name)
+    except OSError:
+        return ()
+    for entry in entries:
+        path = Path(entry.path)
+        if entry.is_symlink():
+            if led_to(path, redirection):
+                found.append(path)
+        elif is_pointer_file(entry.name):
+            if redirection.names_a_root(pointer_text(path)):
+                found.append(path)
+        elif entry.name.endswith(".dist-info") and redirection.names_a_root(content_of(path / "direct_url.json")):
+            found.append(path)
+    return tuple(found)
+
+
+def pointed_to(site: Path, redirection: Redirection) -> Iterator[str]:
+    """Yield the paths of the checkout that a package folder leads to, relative to the checkout."""
+    for entry in pointers_in(site, redirection):
+        if entry.is_symlink():
+            yield (led_to(entry, redirection) or "").removeprefix(redirection.tree).strip("/")
+        elif entry.is_file():
+            yield from redirection.paths_in(pointer_text(entry))
+
+
+def led_to(link: Path, redirection: Redirection) -> str | None:
+    """Map the target of a link in the checkout to the tree; None if it leads elsewhere."""
+    return redirection.moved(os.path.realpath(link)) or redirection.moved(
+        os.path.normpath(link.parent / link.readlink())
+    )
+
+
+def pointer_text(path: Path) -> bytes:
+    """Return a top-level file of a package folder, with absolute lines in a `.pth`, as Python reads them."""
+    data = content_of(path)
+    if path.suffix not in {".pth", ".egg-link"}:
+        return data
+    lines = []
+    for line in data.decode("utf-8", "surrogateescape").splitlines():
+        bare = line.strip()
+        relative = bare and not bare.startswith(("#", "/", "import ", "import\t"))
+        lines.append(os.path.normpath(path.parent / bare) if relative and "/" in bare else line)
+    return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
+
+
+def content_of(path: Path) -> bytes:
+    """Return a small file; empty if it is unreadable or large."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+    except OSError:
+        return b""
+    return data if len(data) <= LARGEST else b""
+
+
+_TOOL_FOLDERS = (
+    ".cache/pypoetry/virtualenvs/*",
+    ".local/share/virtualenvs/*",
+    ".local/share/hatch/env/virtual/*/*/*",
+)
+
+
+def first_interpreter(tree: Path, env: Mapping[str, str]) -> list[Interpreter]:
+    """Return the interpreter that a command on PATH would use, as a list; empty without one."""
+    program = next(iter(on_path(env.get("PATH", ""))), None)
+    interpreter = ask(program, tree, env) if program is not None else None
+    return [interpreter] if interpreter is not None else []
+
+
+def editable_in(interpreter: Interpreter, roots: Sequence[Path]) -> set[str]:
+    """Return the names of the entries in an interpreter's package folders that lead into the checkouts."""
+    redirection = redirection_of(roots, Path("/"), interpreter.prefix)
+    return {entry.name for site in interpreter.sites for entry in pointers_in(site, redirection)}
+
+
+def leading_into(roots: Sequence[Path], env: Mapping[str, str]) -> list[Interpreter]:
+    """Return the interpreters whose packages lead into the checkout, each installation once: on PATH, or a kept one."""
+    return list(_leading(on_path(env.get("PATH", "")), roots, env)) or list(
+        islice(_leading(_kept_by_tools(roots, env), roots, env), 1)
+    )
+
+
+def _kept_by_tools(roots: Sequence[Path], env: Mapping[str, str]) -> Iterator[Path]:
+    """Yield interpreters of environments that project tools create for the checkout without adding them to PATH."""
+    home = Path(env.get("HOME", "/nonexistent"))
+    for root in roots:
+        for name in (".venv", "venv", "env"):
+            yield root / name / "bin" / "python"
+    for pattern in _TOOL_FOLDERS:
+        yield from sorted(home.glob(f"{pattern}/bin/python"))
+
+
+def _leading(programs: Iterable[Path], roots: Sequence[Path], env: Mapping[str, str]) -> Iterator[Interpreter]:
+    seen: set[Path] = set()
+    for program in programs:
+        if not program.is_file():
+            continue
+        sites = likely_sites(program)
+        if sites is not None and not _leads(sites, roots, program.parent.parent):
+            continue
+        interpreter = ask(program, roots[0], env)
+        if interpreter is None or interpreter.prefix in seen:
+            continue
+        seen.add(interpreter.prefix)
+        if _leads(interpreter.sites, roots, interpreter.prefix):
+            yield interpreter
+
+
+def _leads(sites: Sequence[Path], roots: Sequence[Path], prefix: Path) -> bool:
+    redirection = redirection_of(roots, Path("/"), prefix)
+    return any(pointers_in(site, redirection) for site in sites)
+
+
+def redirection_of(roots: Sequence[Path], tree: Path, prefix: Path) -> Redirection:
+    names = {str(root) for root in roots} | {os.path.realpath(root) for root in roots}
+    return Redirection(tuple(sorted(names)), str(tree), (str(prefix), os.path.realpath(prefix)))

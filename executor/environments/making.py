@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from executor.environments.environment import NO_ENVIRONMENT, Step, TreeEnvironment, first_word, key_of, place_of
+from executor.environments.environment import NO_ENVIRONMENT, Step, TreeEnvironment, first_word, place_of
 from executor.environments.generated import (
     BUILD,
     bring_generated,
@@ -26,21 +26,20 @@ from executor.environments.generated import (
     place_modules,
 )
 from executor.environments.installing import (
+    declared_environment,
     installed_key,
     link_modules,
-    locked,
     locked_step,
     module_folders,
     modules_step,
     node_modules,
-    other_requirements,
     requirements_step,
 )
-from executor.environments.interpreters import Redirection
-from executor.environments.python import first_interpreter, python_conditions, python_environment
+from executor.environments.interpreters import Redirection, first_interpreter
+from executor.environments.python import python_conditions, python_environment
 from executor.git.checkout import checkouts_of
 from executor.git.command import Git
-from executor.model.rules import PACKAGED, EnvironmentRules
+from executor.model.rules import PACKAGED, EnvironmentRule, EnvironmentRules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -49,11 +48,22 @@ if TYPE_CHECKING:
     from executor.environments.python import PythonEnvironment
     from executor.git.command import Repository
     from executor.git.worktrees import Workspace
-    from executor.model.rules import EnvironmentRule
+
+from typing import TYPE_CHECKING
+
+from executor.environments.interpreters import leading_into
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from executor.environments.interpreters import Interpreter
+
 
 __all__ = [
     "conditions_of",
     "leading_outside",
+    "locked",
+    "other_requirements",
     "toolchain_environment",
     "tree_environment",
 ]
@@ -161,7 +171,8 @@ def leading_outside(
 
 
 _PYTHON = ("pyproject.toml", "setup.py", "setup.cfg", "requirements.txt")
-_LOCK_FILES = ("uv.lock", "pylock.toml", "poetry.lock", "pdm.lock", ".python-version")
+_LOCKS = ("uv.lock", "pylock.toml", "poetry.lock", "pdm.lock")
+_REQUIREMENTS = ("*requirements*.txt", "requirements/*.txt")
 
 
 def tree_environment(
@@ -195,11 +206,11 @@ def tree_environment(
         replaced.update(PACKAGED)
     if "python" not in replaced:
         own = own.joined(making.python())
-    if "node" not in replaced:
+    if "node" not in replaced and (tree / "package.json").is_file():
         own = own.joined(making.node())
     own = own.joined(toolchain_environment(tree, os.environ, replaced))
     for name, rule in declared:
-        own = own.joined(_declared(name, rule, workspace, store))
+        own = own.joined(declared_environment(name, rule, workspace, store))
     workspace.remember_brought(making.brought)
     return own
 
@@ -219,25 +230,24 @@ class _Making:
 
     def python(self) -> TreeEnvironment:
         """Return the overlaid user's environment, or the one that the tree's lock describes."""
-        if not any((self._workspace.start / name).is_file() for name in _PYTHON):
-            made = python_environment(self.roots, self._tree, self._made, self._env)
-            return self._complete(made, self._repository.top)
         root, start = self._beside(), self._workspace.start
-        lock = locked(root, start, self.roots, self._env)
+        project = any((start / name).is_file() for name in _PYTHON)
+        lock = locked(root, start, self.roots, self._env) if project else ""
         if lock:
             files = {name: (start / name).read_bytes() for name in self._sources() if (start / name).is_file()}
             return TreeEnvironment(
                 steps=(locked_step(self._store, start, lock, self._env, files, self._export, self._overlaid),)
             )
-        made = python_environment(self.roots, self._tree, self._made, self._env)
-        names = other_requirements(root, start)
-        if not names:
-            return self._complete(made, self._repository.top)
-        interpreters = [interpreter for interpreter, _, _ in made.made] or first_interpreter(self._tree, self._env)
+        names = other_requirements(root, start) if project else []
+        interpreters = leading_into(self.roots, self._env)
+        if names and not interpreters:
+            interpreters = first_interpreter(self._tree, self._env)
         if not interpreters:
-            return self._complete(made, self._repository.top)
-        if not made.made:
-            made = python_environment(self.roots, self._tree, self._made, self._env, interpreters)
+            return NO_ENVIRONMENT
+        made = python_environment(self.roots, self._tree, self._made, self._env, interpreters)
+        own = self._complete(made, self._repository.top)
+        if not names:
+            return own
 
         def finish(packages: Path) -> TreeEnvironment:
             for _, overlay, _ in made.made:
@@ -246,7 +256,7 @@ class _Making:
             return TreeEnvironment(readable=(packages,))
 
         step = requirements_step(self._store, start, names, interpreters[0], finish)
-        return self._complete(made, self._repository.top).joined(TreeEnvironment(steps=(step,)))
+        return own.joined(TreeEnvironment(steps=(step,)))
 
     def _beside(self) -> Path:
         """Return the folder of the checkout that corresponds to the project's in the tree."""
@@ -301,7 +311,11 @@ class _Making:
 
     def _sources(self) -> list[str]:
         """Return the files that determine the installation of a project, apart from its code."""
-        return [name for name in self._tracked(self._workspace.start) if is_native(name) or name in _LOCK_FILES]
+        return [
+            name
+            for name in self._tracked(self._workspace.start)
+            if is_native(name) or name in {*_LOCKS, ".python-version"}
+        ]
 
     def _tracked(self, folder: Path) -> list[str]:
         """Return the tracked files below a folder of the tree, relative to it."""
@@ -372,42 +386,6 @@ def _applies(rule: EnvironmentRule, start: Path) -> bool:
     return not rule.when or any(next(start.glob(glob), None) is not None for glob in rule.when)
 
 
-def _declared(name: str, rule: EnvironmentRule, workspace: Workspace, store: Path) -> TreeEnvironment:
-    """Return an environment of rules/environments.toml; its command fills a folder for each content of its inputs."""
-    start = workspace.start
-    files = {
-        str(path.relative_to(start)): path.read_bytes()
-        for glob in rule.inputs
-        for path in sorted(start.glob(glob))
-        if path.is_file() and not path.is_symlink()
-    }
-    argv = ("sh", "-c", rule.run) if isinstance(rule.run, str) else tuple(rule.run)
-    key = key_of({"run": repr(argv), **{f"file {path}": data for path, data in files.items()}})
-    place = place_of(store, re.sub(r"[^\w.]+", "_", name), key)
-
-    def filled(text: str) -> str:
-        return text.replace("{environment}", str(place))
-
-    made = TreeEnvironment(
-        variables=tuple((variable, filled(value)) for variable, value in rule.variables.items()),
-        programs=tuple(("", filled(folder)) for folder in reversed(rule.programs)),
-        readable=(*(Path(filled(path)).expanduser() for path in rule.readable), *((place,) if argv else ())),
-    )
-    if not argv:
-        return made
-    step = Step(
-        name=f"environment {name}",
-        argv=tuple(map(filled, argv)),
-        finish=lambda: made,
-        place=place,
-        variables=(("EXECUTOR_ENVIRONMENT", str(place)),),
-        network=rule.network,
-        timeout=rule.timeout,
-        key=f"rules/environments.toml {' '.join(files)}".strip(),
-    )
-    return TreeEnvironment(steps=(step,))
-
-
 def conditions_of(repository: Repository, argv: Sequence[str], env: Mapping[str, str]) -> dict[str, str]:
     """Return the conditions of a command besides its tree, by name: program, user's environment, generated files."""
     roots = checkouts_of(repository.top, repository.common_dir)
@@ -447,3 +425,23 @@ def _ignored_in(repository: Repository) -> Callable[[Sequence[str]], Sequence[st
         return [os.fsdecode(name) for name in output.split(b"\0") if name]
 
     return ignored
+
+
+def locked(root: Path, tree: Path, roots: Sequence[Path], env: Mapping[str, str]) -> str:
+    """Return the lock file of a tree whose packages must be installed; empty if the user's environment has them."""
+    name = next((name for name in _LOCKS if (tree / name).is_file()), "")
+    if not name or shutil.which("uv", path=env.get("PATH", "")) is None:
+        return ""
+    same = (root / name).is_file() and (root / name).read_bytes() == (tree / name).read_bytes()
+    return "" if same and leading_into(roots, env) else name
+
+
+def other_requirements(root: Path, tree: Path) -> list[str]:
+    """Return the requirements files of a tree that are new, or differ from those of the checkout."""
+    found = sorted({path for glob in _REQUIREMENTS for path in tree.glob(glob) if path.is_file()})
+    names = [str(path.relative_to(tree)) for path in found if not path.is_symlink()]
+    return [
+        name
+        for name in names
+        if not (root / name).is_file() or (root / name).read_bytes() != (tree / name).read_bytes()
+    ]

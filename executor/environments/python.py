@@ -1,12 +1,7 @@
-"""A Python environment for one tree: the user's, but with all paths into the checkout redirected to the tree.
+"""The Python environment of a tree: the user's, but with all paths into the checkout redirected to the tree.
 
 It is a virtual environment of links: a package of the user is a link to its installation, and only the files of
 editable installs are rewritten, with the tree in place of the checkout. The user's environment is not changed.
-
-The Python environments of a tree: each user environment whose packages lead into the checkout gets an overlay.
-
-They are those on PATH. If none of these has the project, it is the one where the user's tools keep it: `.venv` in the
-checkout, or a folder of Poetry, Hatch or Pipenv.
 """
 
 from __future__ import annotations
@@ -16,17 +11,25 @@ import os
 import re
 import shutil
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from executor.environments.environment import NO_ENVIRONMENT, TreeEnvironment
 from executor.environments.generated import Compiled, is_compiled
-from executor.environments.interpreters import Redirection, ask, is_pointer_file, likely_sites, on_path
+from executor.environments.interpreters import (
+    LARGEST,
+    Redirection,
+    content_of,
+    leading_into,
+    led_to,
+    pointed_to,
+    pointer_text,
+    pointers_in,
+    redirection_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from executor.environments.interpreters import Interpreter
 
@@ -35,19 +38,11 @@ __all__ = [
     "Overlay",
     "PythonEnvironment",
     "build",
-    "editable_in",
-    "first_interpreter",
     "installed_modules",
-    "leading_into",
     "overlay_key",
-    "pointed_to",
-    "pointers_in",
     "python_conditions",
     "python_environment",
 ]
-
-
-_LARGEST = 4 * 1024 * 1024  # bytes; a script or .pth file is far smaller, the bound is for hostile ones
 _LONGEST_SHEBANG = 127  # bytes that Linux reads
 _SCRIPT_HEAD = 4096  # bytes; Linux reads 256 of a `#!` line, wrappers continue in the next ones
 _METADATA = (".dist-info", ".egg-info")
@@ -71,45 +66,6 @@ class Overlay:
     site: Path
     pointed: tuple[str, ...]
     lost: tuple[str, ...]
-
-
-def pointers_in(site: Path, redirection: Redirection) -> list[Path]:
-    """Return the top-level entries of a package folder that lead into the checkout."""
-    try:
-        changed = site.stat().st_mtime_ns
-    except OSError:
-        return []
-    return list(_pointers_in(site, changed, redirection))
-
-
-@lru_cache(maxsize=64)
-def _pointers_in(site: Path, _changed: int, redirection: Redirection) -> tuple[Path, ...]:
-    """Cached variant, because every tree of a run needs it; valid until a package is installed or removed."""
-    found = []
-    try:
-        entries = sorted(os.scandir(site), key=lambda entry: entry.name)
-    except OSError:
-        return ()
-    for entry in entries:
-        path = Path(entry.path)
-        if entry.is_symlink():
-            if _led_to(path, redirection):
-                found.append(path)
-        elif is_pointer_file(entry.name):
-            if redirection.names_a_root(_text_of(path)):
-                found.append(path)
-        elif entry.name.endswith(".dist-info") and redirection.names_a_root(_content(path / "direct_url.json")):
-            found.append(path)
-    return tuple(found)
-
-
-def pointed_to(site: Path, redirection: Redirection) -> Iterator[str]:
-    """Yield the paths of the checkout that a package folder leads to, relative to the checkout."""
-    for entry in pointers_in(site, redirection):
-        if entry.is_symlink():
-            yield (_led_to(entry, redirection) or "").removeprefix(redirection.tree).strip("/")
-        elif entry.is_file():
-            yield from redirection.paths_in(_text_of(entry))
 
 
 def build(interpreter: Interpreter, redirection: Redirection, folder: Path, path: str) -> Overlay:
@@ -159,7 +115,7 @@ def installed_modules(
     found: list[str] = []
     for entry in pointers_in(interpreter.sites[0], redirection) if interpreter.sites else ():
         if entry.name.endswith(".dist-info"):
-            lines = _content(entry / "RECORD").decode("utf-8", "surrogateescape").splitlines()
+            lines = content_of(entry / "RECORD").decode("utf-8", "surrogateescape").splitlines()
             names = [line.split(",", 1)[0].strip('"') for line in lines]
             found += [name for name in names if is_compiled(name) and not name.startswith(("/", ".."))]
     return found
@@ -171,7 +127,7 @@ def overlay_key(interpreter: Interpreter, redirection: Redirection) -> str:
     for site in interpreter.sites:
         hasher.update("\0".join(sorted(path.name for path in site.iterdir() if path.name.endswith(_METADATA))).encode())
         for entry in pointers_in(site, redirection):
-            named = sorted(redirection.paths_in(_text_of(entry))) if entry.is_file() else []
+            named = sorted(redirection.paths_in(pointer_text(entry))) if entry.is_file() else []
             hasher.update(f"\0{entry.name}\0{named}".encode())
     return "sha256:" + hasher.hexdigest()
 
@@ -185,23 +141,16 @@ def _mirror(site: Path, target: Path, pointers: set[str], redirection: Redirecti
         if entry.name not in pointers:
             place.symlink_to(source)
         elif source.is_symlink():
-            moved = _led_to(source, redirection)
+            moved = led_to(source, redirection)
             assert moved is not None  # noqa: S101 - that is why it is one of the pointers
             place.symlink_to(moved)
         elif source.is_dir():
             shutil.copytree(source, place, symlinks=True)
             for file in place.iterdir():
                 if file.is_file() and not file.is_symlink():
-                    file.write_bytes(redirection.rewritten(_content(file)))
+                    file.write_bytes(redirection.rewritten(content_of(file)))
         else:
-            place.write_bytes(redirection.rewritten(_text_of(source)))
-
-
-def _led_to(link: Path, redirection: Redirection) -> str | None:
-    """Map the target of a link in the checkout to the tree; None if it leads elsewhere."""
-    return redirection.moved(os.path.realpath(link)) or redirection.moved(
-        os.path.normpath(link.parent / link.readlink())
-    )
+            place.write_bytes(redirection.rewritten(pointer_text(source)))
 
 
 def _programs(interpreter: Interpreter, folder: Path, path: str) -> None:
@@ -231,7 +180,7 @@ def _script(path: Path, interpreter: Interpreter, folder: Path) -> bytes | None:
             if file.read(2) != b"#!":
                 return None
             head = b"#!" + file.read(_SCRIPT_HEAD)
-            rest = file.read(_LARGEST)
+            rest = file.read(LARGEST)
     except OSError:
         return None
     first, _, after = head.partition(b"\n")
@@ -256,36 +205,6 @@ def _is_program_of(program: str, interpreter: Interpreter) -> bool:
     if interpreter.virtual:
         return Path(program).parent in {interpreter.scripts, interpreter.prefix / "bin"}
     return os.path.realpath(program) == os.path.realpath(interpreter.executable)
-
-
-def _text_of(path: Path) -> bytes:
-    """Return a top-level file of a package folder, with absolute lines in a `.pth`, as Python reads them."""
-    data = _content(path)
-    if path.suffix not in {".pth", ".egg-link"}:
-        return data
-    lines = []
-    for line in data.decode("utf-8", "surrogateescape").splitlines():
-        bare = line.strip()
-        relative = bare and not bare.startswith(("#", "/", "import ", "import\t"))
-        lines.append(os.path.normpath(path.parent / bare) if relative and "/" in bare else line)
-    return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
-
-
-def _content(path: Path) -> bytes:
-    """Return a small file; empty if it is unreadable or large."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(_LARGEST + 1)
-    except OSError:
-        return b""
-    return data if len(data) <= _LARGEST else b""
-
-
-_TOOL_FOLDERS = (
-    ".cache/pypoetry/virtualenvs/*",
-    ".local/share/virtualenvs/*",
-    ".local/share/hatch/env/virtual/*/*/*",
-)
 
 
 @dataclass(frozen=True)
@@ -329,7 +248,7 @@ def python_environment(
     """
     made, pointed, lost, overlays = NO_ENVIRONMENT, dict[str, None](), dict[str, None](), []
     for number, interpreter in enumerate(leading_into(roots, env) if given is None else given):
-        redirection = _redirection(roots, tree, interpreter.prefix)
+        redirection = redirection_of(roots, tree, interpreter.prefix)
         overlay = build(interpreter, redirection, folder / f"python{number}", env.get("PATH", ""))
         overlays.append((interpreter, overlay, tuple(installed_modules(interpreter, redirection, is_compiled))))
         pointed |= dict.fromkeys(overlay.pointed)
@@ -346,76 +265,20 @@ def python_environment(
     return PythonEnvironment(made, tuple(pointed), tuple(lost), tuple(overlays))
 
 
-def first_interpreter(tree: Path, env: Mapping[str, str]) -> list[Interpreter]:
-    """Return the interpreter that a command on PATH would use, as a list; empty without one."""
-    program = next(iter(on_path(env.get("PATH", ""))), None)
-    interpreter = ask(program, tree, env) if program is not None else None
-    return [interpreter] if interpreter is not None else []
-
-
 def python_conditions(roots: Sequence[Path], env: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return a digest of each source environment, by its folder, and the paths of the checkout that they lead to."""
     found, pointed = {}, dict[str, None]()
     for interpreter in leading_into(roots, env):
-        redirection = _redirection(roots, Path("/"), interpreter.prefix)
+        redirection = redirection_of(roots, Path("/"), interpreter.prefix)
         found[f"python {interpreter.prefix}"] = overlay_key(interpreter, redirection)
         for site in interpreter.sites:
             pointed |= dict.fromkeys(pointed_to(site, redirection))
     return found, tuple(pointed)
 
 
-def editable_in(interpreter: Interpreter, roots: Sequence[Path]) -> set[str]:
-    """Return the names of the entries in an interpreter's package folders that lead into the checkouts."""
-    redirection = _redirection(roots, Path("/"), interpreter.prefix)
-    return {entry.name for site in interpreter.sites for entry in pointers_in(site, redirection)}
-
-
-def leading_into(roots: Sequence[Path], env: Mapping[str, str]) -> list[Interpreter]:
-    """Return the interpreters whose packages lead into the checkout, each installation once: on PATH, or a kept one."""
-    return list(_leading(on_path(env.get("PATH", "")), roots, env)) or list(
-        islice(_leading(_kept_by_tools(roots, env), roots, env), 1)
-    )
-
-
-def _kept_by_tools(roots: Sequence[Path], env: Mapping[str, str]) -> Iterator[Path]:
-    """Yield interpreters of environments that project tools create for the checkout without adding them to PATH."""
-    home = Path(env.get("HOME", "/nonexistent"))
-    for root in roots:
-        for name in (".venv", "venv", "env"):
-            yield root / name / "bin" / "python"
-    for pattern in _TOOL_FOLDERS:
-        yield from sorted(home.glob(f"{pattern}/bin/python"))
-
-
-def _leading(programs: Iterable[Path], roots: Sequence[Path], env: Mapping[str, str]) -> Iterator[Interpreter]:
-    seen: set[Path] = set()
-    for program in programs:
-        if not program.is_file():
-            continue
-        sites = likely_sites(program)
-        if sites is not None and not _leads(sites, roots, program.parent.parent):
-            continue
-        interpreter = ask(program, roots[0], env)
-        if interpreter is None or interpreter.prefix in seen:
-            continue
-        seen.add(interpreter.prefix)
-        if _leads(interpreter.sites, roots, interpreter.prefix):
-            yield interpreter
-
-
 def _active(folder: Path) -> tuple[tuple[str, str], ...]:
     """Return the variables that mark an environment as active and keep tools from modifying it."""
     return (("VIRTUAL_ENV", str(folder)), ("UV_PROJECT_ENVIRONMENT", str(folder)), ("UV_NO_SYNC", "1"))
-
-
-def _leads(sites: Sequence[Path], roots: Sequence[Path], prefix: Path) -> bool:
-    redirection = _redirection(roots, Path("/"), prefix)
-    return any(pointers_in(site, redirection) for site in sites)
-
-
-def _redirection(roots: Sequence[Path], tree: Path, prefix: Path) -> Redirection:
-    names = {str(root) for root in roots} | {os.path.realpath(root) for root in roots}
-    return Redirection(tuple(sorted(names)), str(tree), (str(prefix), os.path.realpath(prefix)))
 
 
 def _first_place(made: Path, interpreter: Interpreter, env: Mapping[str, str]) -> str:

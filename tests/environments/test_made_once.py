@@ -9,8 +9,8 @@ import pytest
 
 from executor.environments.environment import kept_environments, key_of, mark_made, place_of, to_be_made
 from executor.environments.generated import Compiled, build_key, is_native, must_build, place_modules
-from executor.environments.installing import other_requirements, requirements_of
-from executor.environments.making import moved_programs
+from executor.environments.installing import requirements_of
+from executor.environments.making import moved_programs, other_requirements
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,8 @@ import pytest
 
 from executor.environments.environment import TreeEnvironment
 from executor.environments.generated import bring_generated, is_generated
-from executor.environments.python import leading_into, python_conditions, python_environment
+from executor.environments.interpreters import leading_into
+from executor.environments.python import python_conditions, python_environment
 
 EDITABLE = {
     "pth": {"__editable__.app-1.0.pth": "{root}/src\n"},
