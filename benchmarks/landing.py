@@ -8,6 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from benchmarks.measure import as_installed
 from benchmarks.ours import CONFIG, git
 
 if TYPE_CHECKING:
@@ -103,5 +104,5 @@ def _bare(folder: Path, *arguments: str, env: dict[str, str] | None = None, cwd:
 
 def _timed(command: list[str], folder: Path) -> float:
     began = time.perf_counter()
-    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, cwd=folder, env=as_installed(), check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began

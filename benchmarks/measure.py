@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Command", "Result", "race"]
+__all__ = ["Command", "Result", "as_installed", "race"]
+
+_UNUSUAL = {"PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONOPTIMIZE", "PYTHONPROFILEIMPORTTIME"}
+"""Variables of a shell that would make each start compile modules, or each line a write."""
+
+
+def as_installed() -> dict[str, str]:
+    """Return the environment in which Python keeps its bytecode, as it does for an installed package."""
+    return {name: value for name, value in os.environ.items() if name not in _UNUSUAL}
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ def _once(command: Command) -> tuple[float, int]:
     child = subprocess.Popen(
         command.argv,
         cwd=command.cwd,
-        env={**os.environ, **command.env},
+        env={**as_installed(), **command.env},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import ast
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
 from importlinter.cli import lint_imports
-
-from tests.support import Repo, issue
 
 PACKAGE = Path(__file__).resolve().parents[1] / "executor"
 OWNERS = {
@@ -111,25 +108,6 @@ def test_a_third_party_package_has_one_owner(package: str) -> None:
 def test_there_are_no_other_third_party_packages() -> None:
     roots = {name.partition(".")[0] for path in MODULES.values() for name in imports(path)}
     assert roots - set(sys.stdlib_module_names) - {"executor"} == set(OWNERS)
-
-
-def test_a_second_list_loads_no_heavy_package(tmp_path: Path) -> None:
-    """What is loaded when it happens, lazy imports included."""
-    repo = Repo(tmp_path / "repo")
-    repo.milestone("m1", issue("a", "true"))
-    repo.doit("list").check()
-
-    def loaded(*words: str) -> tuple[set[str], str]:
-        command = [sys.executable, "-X", "importtime", *words]
-        done = subprocess.run(
-            command, cwd=repo.path, env=repo.environment(), capture_output=True, text=True, check=True
-        )
-        return {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}, done.stdout
-
-    plain, _ = loaded("-c", "import doit.doit_cmd")  # from Python 3.14 on, its pdb loads asyncio
-    ours, output = loaded("-m", "doit", "list")
-    assert not (ours - plain) & HEAVY
-    assert "m1/a" in output
 
 
 def test_a_list_and_a_run_with_nothing_to_do_load_no_heavy_package() -> None:

@@ -34,6 +34,72 @@ if TYPE_CHECKING:
     from executor.config.project import Compiled, Project
     from executor.errors import Fault
 
+    Options = TypedDict(
+        "Options",
+        {
+            "accept": list[str],
+            "agent": str,
+            "all": bool,
+            "at": str,
+            "attempt": int,
+            "base": bool,
+            "body": str,
+            "brief": bool,
+            "budget": str,
+            "catch-up": bool,
+            "dep_file": str,
+            "default_tasks": list[str],
+            "done_as_landed": str,
+            "dry_run": bool,
+            "edit": bool,
+            "encoding": str,
+            "env-file": str,
+            "events": bool,
+            "file": str,
+            "follow": bool,
+            "force": bool,
+            "format": str,
+            "formats": bool,
+            "from_": str,
+            "id": str,
+            "interval": float,
+            "json": bool,
+            "open": bool,
+            "milestone": str | list[str],  # import takes one, cron several
+            "moved": bool,
+            "needs": str,
+            "num_process": int,
+            "once": bool,
+            "output": str,
+            "overwrite": bool,
+            "plain": bool,
+            "raw": bool,
+            "reason": str,
+            "refresh": bool,
+            "repair": bool,
+            "quiet": bool,
+            "show": bool,
+            "since": str,
+            "skip_unknown_needs": bool,
+            "split": bool,
+            "subtasks": bool,
+            "systemd": bool,
+            "tag": str,
+            "take_over": bool,
+            "tasks": bool,
+            "to": str,
+            "trust": bool,
+            "type": str,
+            "until": str,
+        },
+        total=False,
+    )
+    """Values of the options of all commands by name; doit gives each command the options that it declares.
+    `default_tasks`, `dep_file`, `num_process`, `quiet` and `subtasks` are doit's own.
+    """
+else:  # at run time the class would cost each command a millisecond
+    Options = dict
+
 __all__ = [
     "JSON_OPTION",
     "REASON_OPTION",
@@ -55,72 +121,6 @@ __all__ = [
     "table",
     "worse",
 ]
-
-
-Options = TypedDict(
-    "Options",
-    {
-        "accept": list[str],
-        "agent": str,
-        "all": bool,
-        "at": str,
-        "attempt": int,
-        "base": bool,
-        "body": str,
-        "brief": bool,
-        "budget": str,
-        "catch-up": bool,
-        "dep_file": str,
-        "default_tasks": list[str],
-        "done_as_landed": str,
-        "dry_run": bool,
-        "edit": bool,
-        "encoding": str,
-        "env-file": str,
-        "events": bool,
-        "file": str,
-        "follow": bool,
-        "force": bool,
-        "format": str,
-        "formats": bool,
-        "from_": str,
-        "id": str,
-        "interval": float,
-        "json": bool,
-        "open": bool,
-        "milestone": str | list[str],  # import takes one, cron several
-        "moved": bool,
-        "needs": str,
-        "num_process": int,
-        "once": bool,
-        "output": str,
-        "overwrite": bool,
-        "plain": bool,
-        "raw": bool,
-        "reason": str,
-        "refresh": bool,
-        "repair": bool,
-        "quiet": bool,
-        "show": bool,
-        "since": str,
-        "skip_unknown_needs": bool,
-        "split": bool,
-        "subtasks": bool,
-        "systemd": bool,
-        "tag": str,
-        "take_over": bool,
-        "tasks": bool,
-        "to": str,
-        "trust": bool,
-        "type": str,
-        "until": str,
-    },
-    total=False,
-)
-"""Values of the options of all commands by name; doit gives each command the options that it declares.
-
-`default_tasks`, `dep_file`, `num_process`, `quiet` and `subtasks` are doit's own.
-"""
 
 JSON_OPTION = {
     "name": "json",

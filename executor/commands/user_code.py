@@ -16,7 +16,6 @@ from doit.cmdparse import CmdParseError
 import executor
 from executor.commands import COMMANDS
 from executor.errors import UsageError
-from executor.tasks.compile import requested_tasks, task_milestones
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -129,6 +128,7 @@ class RequestLoader(NamespaceTaskLoader):
 
     def setup(self, opt_values: dict[str, object]) -> None:
         """Read the dodo.py and bind the milestones' tasks to the request."""
+        from executor.tasks.compile import requested_tasks, task_milestones
 
         def bound_tasks() -> Iterator[Task]:
             yield from requested_tasks(self._request)

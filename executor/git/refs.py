@@ -130,10 +130,6 @@ class Refs:
         """Return the full names of the refs below a prefix that ends with a slash."""
         return self._git.run("for-each-ref", "--format=%(refname)", "--", prefix).decode().splitlines()
 
-    def stamp(self, names: Sequence[str]) -> bytes:
-        """Return bytes that change if any ref of these names or below these prefixes changes."""
-        return self._git.run("for-each-ref", "--format=%(refname) %(objectname)", "--", *names)
-
     def branches(self) -> list[str]:
         """Return the short names of the local branches."""
         output = self._git.run("for-each-ref", "--format=%(refname)", "--", "refs/heads/").decode()

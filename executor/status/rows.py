@@ -15,7 +15,6 @@ __all__ = [
     "DraftRow",
     "Explanation",
     "IssueRow",
-    "KeptMilestone",
     "ListedIssue",
     "MilestoneRow",
     "PhaseRow",
@@ -94,8 +93,8 @@ class BlockerRow(TypedDict):
     pauses: bool
 
 
-class KeptMilestone(TypedDict):
-    """The part of a milestone that does not depend on the current run."""
+class MilestoneRow(TypedDict):
+    """One milestone. As stored, its status is the one without a run."""
 
     id: str
     title: str
@@ -118,11 +117,6 @@ class KeptMilestone(TypedDict):
     pushed: bool
     removed: list[RemovedRow]
     blockers: list[BlockerRow]
-
-
-class MilestoneRow(KeptMilestone):
-    """One milestone with its status."""
-
     status: str
     reason: str
     hint: str
@@ -366,7 +360,7 @@ class Summary(TypedDict):
     tools: list[str]
     ids: list[str]
     refs: list[str]
-    milestones: list[KeptMilestone]
+    milestones: list[MilestoneRow]
     faults: list[list[str]]
     left_out: list[str]
     pending: list[IssueRow]

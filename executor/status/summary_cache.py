@@ -1,7 +1,7 @@
 """The table of every issue's status, with a cached summary, so nothing is parsed if nothing changed.
 
 The summary is keyed by all inputs of a status: bytes of declarations and rules, stat data of the files they name,
-refs, journals, tools. This module imports neither pydantic nor GitPython nor tomlkit if the summary is valid.
+refs, journals, tools. If the summary is valid, few modules are imported: tests/features/test_overhead.py lists them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from executor.config.project import compile_project, prepare_cache, unknown_milestone
 from executor.errors import DeclarationError, Fault, UsageError
-from executor.git.refs import Refs
-from executor.git.trailers import Released
+from executor.git.command import Git
 from executor.model.fingerprint import IssueRef
 from executor.process.files import content_of, files_in, is_locked
-from executor.status.milestone_status import MilestoneFacts, Pause, standing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from executor.config.project import Compiled, Project
@@ -31,18 +29,18 @@ if TYPE_CHECKING:
     from executor.status.reader import Observer
     from executor.status.rows import (
         AllRows,
+        BlockerRow,
         DraftRow,
         IssueRow,
-        KeptMilestone,
         MilestoneRow,
         PhaseRow,
         PullRow,
         Summary,
     )
 
-__all__ = ["StatusIndex", "index_of", "is_held", "pull_of"]
+__all__ = ["StatusIndex", "index_of", "is_held", "pull_of", "refs_stamp"]
 
-_VERSION = 10  # raised whenever the summary changes; another one is made again
+_VERSION = 11  # raised whenever the summary changes; another one is made again
 _NEVER = 2.0**60
 """Expiry in epoch seconds of a summary that does not depend on the time."""
 _PACKAGE = __file__
@@ -126,6 +124,7 @@ def is_held(project: Project, milestone: str) -> bool:
 
 
 def _build(project: Project) -> tuple[StatusIndex, list[IssueRow]]:
+    from executor.git.refs import Refs
     from executor.status.reader import observe
 
     compiled = compile_project(project)
@@ -137,7 +136,7 @@ def _build(project: Project) -> tuple[StatusIndex, list[IssueRow]]:
     key = _inputs_key(project, watch, tools, ids, names)
     observer = observe(compiled, refs)
     rows = [_row(observer, ref) for ref in compiled.plan.order]
-    milestones = [_milestone(observer, name, rows) for name in ids]
+    milestones = _with_status([_milestone(observer, name, rows) for name in ids])
     pending = [row for row in rows if row["status"] != "landed"]
     drafts = _drafts(compiled)
     _keep(
@@ -256,7 +255,7 @@ def _is_pushed(observer: Observer, view: MilestoneView) -> bool:
     return not view.ahead and settled and on_remote
 
 
-def _milestone(observer: Observer, name: str, rows: list[IssueRow]) -> KeptMilestone:
+def _milestone(observer: Observer, name: str, rows: list[IssueRow]) -> MilestoneRow:
     from executor.status.progress import Part
 
     view = observer.views[name]
@@ -289,22 +288,40 @@ def _milestone(observer: Observer, name: str, rows: list[IssueRow]) -> KeptMiles
             {"id": issue, "commit": landing.commit, "revision": landing.trailers.revision}
             for issue, landing in view.removed.items()
         ],
-        "blockers": [
-            {
-                "issue": item.issue,
-                "blocker": item.kind,
-                "about": item.about,
-                "reason": item.reason,
-                "resume": item.resume,
-                "pauses": item.pauses,
-            }
-            for item in view.blockers
-        ],
+        "blockers": _blockers(view),
+        "status": "",
+        "reason": "",
+        "hint": "",
     }
 
 
-def _overlaid(project: Project, milestones: list[KeptMilestone]) -> list[MilestoneRow]:
-    """Add the status to milestones, which depends on the current holder of the lock."""
+def _blockers(view: MilestoneView) -> list[BlockerRow]:
+    return [
+        {
+            "issue": item.issue,
+            "blocker": item.kind,
+            "about": item.about,
+            "reason": item.reason,
+            "resume": item.resume,
+            "pauses": item.pauses,
+        }
+        for item in view.blockers
+    ]
+
+
+def _overlaid(project: Project, milestones: list[MilestoneRow]) -> list[MilestoneRow]:
+    """Set the status of milestones for now: it depends on the holder of the lock, the time of a pause on the zone."""
+    held = {item["id"] for item in milestones if is_held(project, item["id"])}
+    if held or any(item["pause"] for item in milestones):
+        return _with_status(milestones, held)
+    return milestones
+
+
+def _with_status(milestones: list[MilestoneRow], held: Iterable[str] = ()) -> list[MilestoneRow]:
+    """Set the status of milestones; processes hold those in `held`."""
+    from executor.git.trailers import Released
+    from executor.status.milestone_status import MilestoneFacts, Pause, standing
+
     counts = {item["id"]: (item["landed"], item["total"]) for item in milestones}
     out: list[MilestoneRow] = []
     for item in milestones:
@@ -315,7 +332,7 @@ def _overlaid(project: Project, milestones: list[KeptMilestone]) -> list[Milesto
                 item["landed"],
                 waiting=item["words"],
                 started=item["started"],
-                held=is_held(project, item["id"]),
+                held=item["id"] in held,
                 pause=Pause(*item["pause"]) if item["pause"] else None,
                 needs={need: counts[need] for need in item["needs"]},
                 release=Released(*item["release"]) if item["release"] else None,
@@ -363,8 +380,14 @@ def _inputs_key(project: Project, watch: list[str], tools: list[str], ids: list[
     hasher.update("\0".join(f"{tool}={_tool_stat(tool)}" for tool in tools).encode())
     hasher.update(content_of(project.cache / "_asked.json"))
     hasher.update(_package_stamp().encode())
-    hasher.update(Refs(project.repository).stamp(refs))
+    hasher.update(refs_stamp(project, refs))
     return hasher.hexdigest()
+
+
+def refs_stamp(project: Project, names: Sequence[str]) -> bytes:
+    """Return bytes that change if any ref of these names or below these prefixes changes."""
+    folder = project.repository.common_dir
+    return Git(folder, folder).run("for-each-ref", "--format=%(refname) %(objectname)", "--", *names)
 
 
 def _stats(root: str, watch: list[str]) -> Iterable[bytes]:

@@ -22,6 +22,7 @@ from executor.report.snapshot import Snapshot, snapshot_of, standing_of
 from executor.state.record import How
 from executor.status.progress import Tail
 from executor.status.reader import observe
+from executor.status.summary_cache import refs_stamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -250,12 +251,12 @@ class Looker:
 
     def _observed(self, compiled: Compiled) -> Observer:
         """Return facts and decisions, reloaded if any of their inputs has changed."""
-        refs = Refs(self._project.repository)
         heads = [f"refs/heads/{item.branch}" for item in compiled.loaded.milestones.values()]
         journals = [journal_stamp(self._project.state(name)) for name in compiled.loaded.milestones]
-        seen = refs.stamp([*heads, "refs/attempts/", "refs/executor/"]) + "\n".join(journals).encode()
+        named = refs_stamp(self._project, [*heads, "refs/attempts/", "refs/executor/"])
+        seen = named + "\n".join(journals).encode()
         if self._observer is None or seen != self._seen:
-            self._observer, self._seen = observe(compiled, refs), seen
+            self._observer, self._seen = observe(compiled, Refs(self._project.repository)), seen
         return self._observer
 
     def _declaration_stamp(self) -> str:
