@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from executor.importers.source import Source
 
 
-from executor.importers.formats.folders import ASIDE, TaskFile, files_of, finish, read_files, state_of
+from executor.importers.formats.folders import ASIDE, TaskFile, files_of, finish, read_files
 
 __all__ = ["EvoClaw", "SpecKitty", "Stories"]
 
@@ -208,13 +208,9 @@ def _package(file: TaskFile, reading: Reading) -> None:
     name = said if re.fullmatch(r"WP\d+", said) or not named else named[0]
     title = flat(front.text("title")) or re.sub(r"^.*?WP\d+\s*[:–—-]\s*", "", file.doc.title()) or name
     status = front.text("lane") or front.text("status")
-    done, hold, gone = state_of(
-        file,
-        name,
-        status.replace("for_review", "in review").replace("doing", "in progress").replace("planned", ""),
-        reading,
-    )
-    if gone:
+    word = status.replace("for_review", "in review").replace("doing", "in progress").replace("planned", "")
+    standing = reading.standing(name, word, 0, file.path)
+    if standing is None:
         front.plain()
         return
     front.pass_over(
@@ -234,4 +230,4 @@ def _package(file: TaskFile, reading: Reading) -> None:
     fields["accept"] = list(dict.fromkeys([*listed(own.values, "accept"), *checks]))
     fields["phase"] = front.text("phase")
     text = file.body or f"# {title}"
-    reading.issues.append(DraftIssue(name, title, text, 0, {k: v for k, v in fields.items() if v}, done, hold))
+    reading.add(name, title, text, 0, fields, standing)

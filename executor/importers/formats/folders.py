@@ -16,7 +16,7 @@ from executor.importers.reading.fields import fields_of, files_in, meaning
 from executor.importers.reading.markdown import Document, document, flat, plain
 from executor.importers.reading.places import Node, PlaceError, yaml_comments, yaml_node
 from executor.importers.reading.records import Reading, draft_of, needs_of
-from executor.importers.reading.words import needs_in, priority_of, size_of, status_note, status_of
+from executor.importers.reading.words import needs_in, size_of, status_notes, word_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from executor.importers.draft import Account
     from executor.importers.source import Source
 
-__all__ = ["ASIDE", "Backlog", "Ccpm", "TaskFile", "files_of", "finish", "read_files", "state_of"]
+__all__ = ["ASIDE", "Backlog", "Ccpm", "TaskFile", "files_of", "finish", "read_files"]
 
 _SHOWN = 5  # names in a sentence
 # Files of tasks: 12.md, 001.md, T-3.md, 005a-name.md, tasks/001-name.md
@@ -124,20 +124,6 @@ def _first(doc: Document) -> int:
     return 0 if doc.front is None else doc.front.count("\n") + 3
 
 
-def state_of(file: TaskFile, name: str, status: str, reading: Reading) -> tuple[bool, str, bool]:
-    """Return whether a task is done, why it waits for a person, and whether it is cancelled and so omitted."""
-    state = status_of(status.replace("_", " "))
-    if state == "cancelled":
-        reading.gone[name] = status
-        reading.notes.add(
-            0, f'{name}: is "{status}" in the source and was left out', "cancelled issues, left out", file.path
-        )
-    else:
-        note = status_note(name, status.replace("_", " "), 0, file.path)
-        reading.notes += [note] if note is not None else []
-    return state == "done", status if state == "stopped" else "", state == "cancelled"
-
-
 def finish(
     folder: _Folder, name: str, wanted: str, title: str, fields: Mapping[str, Any], overview: str = "", *, whole: bool
 ) -> Draft:
@@ -210,13 +196,10 @@ class Backlog:
         return finish(folder, "tasks", slug(source.part) or "backlog", source.part, {}, whole=False)
 
 
-def _priority(file: TaskFile, name: str, fields: dict[str, object], reading: Reading) -> None:
-    """Read the priority of a file; an unknown word is noted."""
+def _priority(file: TaskFile, name: str, reading: Reading) -> str:
+    """Return the priority of a file; an unknown word is noted."""
     word = file.front.text("priority")
-    fields["priority"] = priority_of(word)
-    if word and not fields["priority"]:
-        text = f'{name}: priority "{word}" is not P0, P1, P2, P3 and was left out'
-        reading.notes.add(0, text, "priority that is not P0, P1, P2, P3", file.path)
+    return word_of("priority", word, f"{name}: ", reading.notes, 0, file.path) if word else ""
 
 
 def _backlog(file: TaskFile, name: str, reading: Reading, part: str) -> None:
@@ -234,32 +217,23 @@ def _backlog(file: TaskFile, name: str, reading: Reading, part: str) -> None:
             )
         )
         return
-    done, hold, gone = state_of(file, name, front.text("status"), reading)
-    if gone:
+    standing = reading.standing(name, front.text("status"), 0, file.path)
+    if standing is None:
         front.plain()
         return
     front.pass_over(*ASIDE)
     kind = front.text("type")
     fields: dict[str, object] = {"needs": needs_of(front.words("dependencies"))}
-    _priority(file, name, fields, reading)
+    fields["priority"] = _priority(file, name, reading)
     fields["accept"] = _accept(file.doc, re.compile(r"^#\d+\s+"))
     fields["type"] = kind if re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", kind) and kind != "task" else ""
     if group:
         fields["phase"] = group
-    _listed(file, name, reading, ("labels", "references", "documentation", "parent_task_id", "parent"))
+    reading.leave_out(front, name, ("labels", "references", "documentation", "parent_task_id", "parent"))
     text = re.sub(
         r"^[ \t]*<!-- (?:SECTION:\w+|AC|DOD|COMMENTS?):(?:BEGIN|END) -->[ \t]*\n?", "", file.body, flags=re.MULTILINE
     ).strip("\n")
-    reading.issues.append(
-        DraftIssue(name, title, text or f"# {title}", 0, {k: v for k, v in fields.items() if v}, done, hold)
-    )
-
-
-def _listed(file: TaskFile, name: str, reading: Reading, keys: Sequence[str]) -> None:
-    for key in keys:
-        node = file.front.get(key)
-        if node is not None and not node.empty():
-            reading.notes.add(0, f"{name}: {key}: {node.shown()} was not imported", f"{key} that were not imported")
+    reading.add(name, title, text or f"# {title}", 0, fields, standing)
 
 
 class Ccpm:
@@ -378,8 +352,7 @@ def _epic(epic: TaskFile, source: Source, reading: Reading) -> tuple[str, str, d
         if meaning(part.title) == "accept"
         for claim in (flat(item.text) for item in part.every_item())
     ]
-    note = status_note("the epic", epic.front.text("status"), 0, epic.path)
-    reading.notes += [note] if note is not None else []
+    reading.notes += status_notes("the epic", epic.front.text("status"), 0, epic.path)
     if slug(epic.front.text("name")) not in {slug(title), slug(source.folder)}:
         overview = f"{epic.front.text('name')}\n\n{overview}"
     epic.front.pass_over(*ASIDE, "github", "title", "description")
@@ -393,13 +366,13 @@ def _ccpm(file: TaskFile, name: str, names: Mapping[str, str], reading: Reading)
     )
     title = title or f"Task {name}"
     own = fields_of(file.doc.sections, name)
-    reading.notes += (Note(note.line, note.text, note.kind, file.path) for note in own.notes)
-    done, hold, gone = state_of(file, name, front.text("status") or own.status, reading)
+    reading.notes.adopt(own.notes, file.path)
+    standing = reading.standing(name, front.text("status") or own.status, 0, file.path)
     front.pass_over(*ASIDE, "name", "id", "epic", "estimated_hours", "actual_hours", "effort", "task", "task_number")
     parallel = front.get("parallel")
     if parallel is not None and isinstance(parallel.value, bool):
         parallel.read = True  # a hint: what may run side by side follows from the dependencies
-    if gone:
+    if standing is None:
         front.plain()
         return
     needs = [_task_name(need, names) for need in front.words("depends_on", "dependencies")]
@@ -413,8 +386,7 @@ def _ccpm(file: TaskFile, name: str, names: Mapping[str, str], reading: Reading)
     files = [*front.words("files"), *listed(own.values, "files")]
     fields: dict[str, object] = {"needs": list(dict.fromkeys(needs)), "accept": own.values.get("accept")}
     fields["files"] = list(dict.fromkeys(files_in([f"`{path}`" for path in files])[0]))
-    _priority(file, name, fields, reading)
-    fields["priority"] = fields["priority"] or own.values.get("priority")
+    fields["priority"] = _priority(file, name, reading) or own.values.get("priority")
     fields["size"] = size_of(front.text("size")) or own.values.get("size")
     fields["agent"] = front.text("agent") or own.values.get("agent")
     phase = front.text("phase")
@@ -427,7 +399,7 @@ def _ccpm(file: TaskFile, name: str, names: Mapping[str, str], reading: Reading)
     if link:
         fields["number"] = int(link[1])
     text = file.body or f"# {title}"
-    reading.issues.append(DraftIssue(name, title, text, 0, {k: v for k, v in fields.items() if v}, done, hold))
+    reading.add(name, title, text, 0, fields, standing)
 
 
 def _task_name(word: str, names: Mapping[str, str]) -> str:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Notes, milestone_id
 from executor.importers.formats.json_csv import own_head, with_head
 from executor.importers.importer import guide_of
 from executor.importers.reading.fields import fields_of
 from executor.importers.reading.markdown import Document, document, flat
-from executor.importers.reading.places import Node, PlaceError, json_node
-from executor.importers.reading.records import Reading, draft_of, parsed
-from executor.importers.reading.words import kind_of, priority_of, size_of, status_note
+from executor.importers.reading.places import Node
+from executor.importers.reading.records import Reading, draft_of, json_of, tree_of
+from executor.importers.reading.words import kind_of, priority_of, size_of, status_notes
 from executor.model.hints import found
 
 if TYPE_CHECKING:
@@ -50,31 +49,20 @@ class GitHub:
 
     def recognises(self, source: Source) -> int:
         """Return the confidence that a source has this format, 0 to 100."""
-        if source.files or not source.stem.endswith(".json"):
-            return 0
-        try:
-            root = json_node(source.text)
-        except PlaceError:
-            return 0
-        return 80 if any(_seems(item) for item in _entries(root)[:1]) else 0
+        root = json_of(source)
+        return 80 if root is not None and any(_seems(item) for item in _entries(root)[:1]) else 0
 
     def read(self, source: Source) -> Draft:
         """The milestone of a list of issues."""
-        root, faults = parsed(source)
-        if root is None:
-            return Draft("", "", faults=tuple(faults))
+        root = tree_of(source)
+        if isinstance(root, Draft):
+            return root
         reading = Reading(source)
         root.read = True
         items = _entries(root)
         for item in items:
             if item.keys is None:
-                reading.faults.append(
-                    Fault(
-                        source.name,
-                        f"line {item.line}",
-                        f"expected an issue with number and title, found {found(item.plain())}",
-                    )
-                )
+                reading.fault(item.line, f"expected an issue with number and title, found {found(item.plain())}")
         items = [item for item in items if item.keys is not None]
         closed = {str(item.get("number").value) for item in items if _state(item) == "closed" and item.get("number")}  # type: ignore[union-attr]
         reading.order = [str(node.value) for item in items if (node := item.get("number")) is not None]
@@ -149,22 +137,17 @@ def _entry(item: Node, reading: Reading, closed: set[str], title: str) -> None:
         reading.notes.add(item.line, f"#{label} is a pull request and was left out", "pull requests, left out")
         return
     heading = flat(item.text("title"))
-    state = status_note(f"#{label}", _state(item), item.line)
-    if state is not None:
-        reading.notes.append(state)
+    reading.notes += status_notes(f"#{label}", _state(item), item.line)
     if item.text("type") == "DraftIssue" or (number is None and item.get("body") is not None and not name):
         item.pass_over(*(item.keys or {}))
         reading.notes.add(
             item.line, f"{heading!r} has no number and was left out", "entries without a number, left out"
         )
         return
-    place = f"line {item.line}" if item.line else ""
     if not heading or not (name or re.fullmatch(r"[1-9]\d*", label)):
         said = found(number.plain()) if number is not None else "nothing"
         titled = f", titled {heading!r}" if heading else ""
-        reading.faults.append(
-            Fault(reading.source.name, place, f"expected an issue with number and title, found {said}{titled}")
-        )
+        reading.fault(item.line, f"expected an issue with number and title, found {said}{titled}")
         return
     own = item.get("milestone")
     other = "" if own is None else own.text("title") if own.keys is not None else own.word()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from executor.errors import Fault
-from executor.importers.draft import Draft, DraftIssue, milestone_id, slug
+from executor.importers.draft import Draft, DraftIssue, milestone_id, refused, slug
 from executor.importers.importer import guide_of
 from executor.importers.reading.markdown import flat, plain
 from executor.importers.reading.places import Node, PlaceError, table_rows
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from executor.importers.source import Source
 
-from executor.importers.reading.records import NAMES, Reading, draft_of, issue_of, parsed, take_record
+from executor.importers.reading.records import NAMES, Reading, draft_of, issue_of, take_record, tree_of
 
 __all__ = ["Csv", "Json", "own_head", "with_head"]
 
@@ -42,21 +42,21 @@ class Json:
 
     def read(self, source: Source) -> Draft:
         """The milestone of a JSON file."""
-        root, faults = parsed(source)
-        if root is None:
-            return Draft("", "", faults=tuple(faults))
+        root = tree_of(source)
+        if isinstance(root, Draft):
+            return root
         name = root.text("format")
         if name == OWN_FORMAT:
             return _own(source, root)
         if name.startswith(OWN_FORMAT.rpartition("/")[0] + "/"):
             fault = f"expected the format {OWN_FORMAT}, found {name}; export it again with this version"
-            return Draft("", "", faults=(Fault(source.name, f"line {root.line}", fault),))
+            return refused(source.name, fault, root.line)
         reading = Reading(source)
         head = root.get("milestone") or root
         rows = _rows(root)
         if rows is None:
             fault = f"expected a list of issues, found {found_text(root.plain())}; `doit import --formats` shows the formats"
-            return Draft("", "", faults=(Fault(source.name, f"line {root.line}", fault),))
+            return refused(source.name, fault, root.line)
         rows.read = True
         fields, title, wanted = _head(head if head.keys is not None else Node(None, 1, "", keys={}), reading)
         for row in rows.items or ():
@@ -121,7 +121,7 @@ class Csv:
         try:
             header, rows, _ = table_rows(source.text.lstrip("\ufeff"))
         except PlaceError as error:
-            return Draft("", "", faults=(Fault(source.name, f"line {error.line}", str(error)),))
+            return refused(source.name, str(error), error.line)
         names = [name.casefold() for name in header]
         names = _with_id(names, rows)
         missing = [key for key in ("id", "title") if not set(names) & set(NAMES[key])]

@@ -6,14 +6,13 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from executor.errors import Fault
-from executor.importers.draft import Draft, DraftIssue, Note, slug
-from executor.importers.formats.trackers import TIMES, standing
+from executor.importers.draft import Draft, slug
+from executor.importers.formats.trackers import TIMES
 from executor.importers.importer import guide_of
 from executor.importers.reading.fields import fields_of
 from executor.importers.reading.markdown import document, flat, plain
 from executor.importers.reading.places import Node, PlaceError, yaml_comments, yaml_node
-from executor.importers.reading.records import Reading, accept_of, draft_of, needs_of
+from executor.importers.reading.records import Reading, accept_of, draft_of, needs_of, tree_of
 from executor.importers.reading.words import priority_of, size_of, status_of
 
 if TYPE_CHECKING:
@@ -41,10 +40,9 @@ class MilestoneYaml:
 
     def read(self, source: Source) -> Draft:
         """The milestone of a file."""
-        try:
-            whole = yaml_node(source.text)
-        except PlaceError as error:
-            return Draft("", "", faults=(Fault(source.name, f"line {error.line}" if error.line else "", str(error)),))
+        whole = tree_of(source, yaml_node)
+        if isinstance(whole, Draft):
+            return whole
         root = _milestone_of(whole)
         reading = Reading(source)
         root.read = whole.read = True
@@ -132,19 +130,13 @@ def _requires(root: Node, reading: Reading) -> list[str]:
 
 
 def _yaml_task(row: Node, reading: Reading, root: Node) -> None:
-    name, title = row.text("id"), flat(row.text("title", "name"))
-    if not name or not title:
-        reading.faults.append(
-            Fault(
-                reading.source.name,
-                f"line {row.line}",
-                f'expected a task with id and title, found id "{name}", title "{title}"',
-            )
-        )
+    named = reading.named(row, "a task", "title", "name")
+    if named is None:
         return
+    name, title = named
     row.pass_over(*TIMES)
-    done, hold, gone = standing(reading, name, row.text("status").replace("_", " "), row.line)
-    if gone:
+    standing = reading.standing(name, row.text("status").replace("_", " "), row.line)
+    if standing is None:
         row.plain()
         return
     fields: dict[str, object] = {"needs": needs_of(row.words("dependencies", "depends_on", "needs"))}
@@ -173,9 +165,7 @@ def _yaml_task(row: Node, reading: Reading, root: Node) -> None:
         if row.has(key) and (value := _listed(row, key))
     ]
     text = "\n\n".join([text.strip("\n"), *more])
-    reading.issues.append(
-        DraftIssue(name, title, text, row.line, {key: value for key, value in fields.items() if value}, done, hold)
-    )
+    reading.add(name, title, text, row.line, fields, standing)
 
 
 def _listed(row: Node, key: str) -> str:
@@ -263,10 +253,9 @@ class Bmad:
 
     def read(self, source: Source) -> Draft:
         """The milestone of a sprint."""
-        try:
-            root = yaml_node(source.text)
-        except PlaceError as error:
-            return Draft("", "", faults=(Fault(source.name, f"line {error.line}" if error.line else "", str(error)),))
+        root = tree_of(source, yaml_node)
+        if isinstance(root, Draft):
+            return root
         reading = Reading(source)
         project, place = root.text("project"), root.text("story_location")
         root.pass_over("generated", "project_key", "tracking_system", "last_updated", "date")
@@ -298,14 +287,14 @@ def _sprint_line(key: str, node: Node, place: str, reading: Reading) -> None:
     match = re.fullmatch(r"([a-z]{0,4}\d+[a-z]?)-(\d+[a-z]?(?:-\d+)?)-(.+)", key)
     # An entry without numbers, such as a spike, is work as well; its key is its id.
     name = f"{match[1]}-{match[2]}" if match else slug(key, 60)
-    done, hold, gone = standing(reading, name, status, node.line)
-    if gone:
+    standing = reading.standing(name, status, node.line)
+    if standing is None:
         return
     text = _story(key, place, reading)
     title = (match[3] if match else key).replace("-", " ")
     fields: dict[str, object] = {"phase": f"Epic {match[1]}"} if match else {}
     if text is None:
-        if not done:
+        if not standing[0]:
             reading.notes.add(
                 node.line,
                 f"{name}: its story file {key}.md was not found in {place or 'its folder'}; write its spec",
@@ -317,16 +306,6 @@ def _sprint_line(key: str, node: Node, place: str, reading: Reading) -> None:
         title = re.sub(r"^Story\s+[\d.]+[a-z]?\s*[:–—-]+\s*", "", doc.title()) or title
         own = fields_of(doc.sections, name)
         fields["accept"] = own.values.get("accept")
-        reading.notes += (Note(note.line, note.text, note.kind, f"{key}.md") for note in own.notes)
+        reading.notes.adopt(own.notes, f"{key}.md")
     title = plain(title)
-    reading.issues.append(
-        DraftIssue(
-            name,
-            title[:1].upper() + title[1:],
-            text.strip("\n"),
-            node.line,
-            {k: v for k, v in fields.items() if v},
-            done,
-            hold,
-        )
-    )
+    reading.add(name, title[:1].upper() + title[1:], text.strip("\n"), node.line, fields, standing)

@@ -6,15 +6,14 @@ import re
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from executor.errors import Fault
-from executor.importers.draft import Draft, DraftIssue, Notes, milestone_id, slug, unique_id
+from executor.importers.draft import Draft, DraftIssue, Notes, milestone_id, refused, slug, unique_id
 from executor.importers.formats.tasks import head_fields, resolved, title_of
-from executor.importers.formats.trackers import json_of, standing, words_of
+from executor.importers.formats.trackers import words_of
 from executor.importers.importer import guide_of
 from executor.importers.reading.fields import fields_of, labelled
 from executor.importers.reading.markdown import Document, Item, Section, document, flat, plain
 from executor.importers.reading.places import Node, PlaceError, yaml_comments, yaml_node
-from executor.importers.reading.records import Reading, accept_of, draft_of, needs_of, parsed
+from executor.importers.reading.records import Reading, accept_of, draft_of, json_of, needs_of, tree_of
 from executor.importers.reading.words import needs_in
 
 if TYPE_CHECKING:
@@ -209,7 +208,7 @@ class Cursor:
         try:
             root = yaml_node(doc.front or "", first=2)
         except PlaceError as error:
-            return Draft("", "", faults=(Fault(source.name, f"line {error.line}", f"the front matter {error}"),))
+            return refused(source.name, f"the front matter {error}", error.line)
         reading = Reading(source)
         root.read = True
         title, goal = flat(root.text("name", "title")), flat(root.text("overview", "description"))
@@ -228,26 +227,15 @@ class Cursor:
 
 
 def _todo(todo: Node, reading: Reading) -> None:
-    from executor.importers.reading.words import status_note, status_of
-
     content = flat(todo.text("content", "title", "name"))
     name = todo.text("id") or slug(content, 40)
-    status = todo.text("status")
-    state = status_of(status.replace("_", " "))
-    if state == "cancelled":
+    standing = reading.standing(name, todo.text("status"), todo.line)
+    if standing is None:
         todo.plain()
-        reading.gone[name] = status
-        reading.notes.add(
-            todo.line, f'{name}: is "{status}" in the source and was left out', "cancelled issues, left out"
-        )
         return
-    note = status_note(name, status.replace("_", " "), todo.line)
-    reading.notes += [note] if note is not None else []
     needs = todo.words("dependencies", "depends_on")
     title = content if len(content) <= 120 else f"{content[:119].rstrip()}…"  # noqa: PLR2004
-    reading.issues.append(
-        DraftIssue(name, title, f"# {content}", todo.line, {"needs": needs} if needs else {}, state == "done")
-    )
+    reading.add(name, title, f"# {content}", todo.line, {"needs": needs}, (standing[0], ""))
 
 
 class Ralph:
@@ -270,9 +258,9 @@ class Ralph:
 
     def read(self, source: Source) -> Draft:
         """The milestone of a product requirements document."""
-        root, faults = parsed(source)
-        if root is None:
-            return Draft("", "", faults=tuple(faults))
+        root = tree_of(source)
+        if isinstance(root, Draft):
+            return root
         reading = Reading(source)
         stories = root.items if root.items is not None else root.rows("userStories")
         root.read = True
@@ -297,20 +285,14 @@ class Ralph:
 
 
 def _story(story: Node, reading: Reading) -> tuple[float, DraftIssue | None]:
-    name, title = story.text("id"), flat(story.text("title", "name"))
-    if not name or not title:
-        reading.faults.append(
-            Fault(
-                reading.source.name,
-                f"line {story.line}",
-                f'expected a story with id and title, found id "{name}", title "{title}"',
-            )
-        )
+    named = reading.named(story, "a story", "title", "name")
+    if named is None:
         return 0, None
+    name, title = named
     passes = story.text("passes", "completed", "done")
     status = {"true": "done", "yes": "done", "false": "", "no": ""}.get(passes.casefold(), passes)
-    done, hold, gone = standing(reading, name, status or story.text("status"), story.line)
-    if gone:
+    standing = reading.standing(name, status or story.text("status"), story.line)
+    if standing is None:
         story.plain()
         return 0, None
     word = story.text("priority")
@@ -326,6 +308,5 @@ def _story(story: Node, reading: Reading) -> tuple[float, DraftIssue | None]:
     notes = story.text("notes")
     text = story.text("description") or f"# {title}"
     text += f"\n\n## Notes\n\n{notes}" if notes.strip() else ""
-    return order, DraftIssue(
-        name, title, text, story.line, {key: value for key, value in fields.items() if value}, done, hold
-    )
+    given = {key: value for key, value in fields.items() if value}
+    return order, DraftIssue(name, title, text, story.line, given, *standing)

@@ -10,14 +10,13 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from executor.errors import Fault
-from executor.importers.draft import Draft, DraftIssue, Note, Notes, listed, milestone_id
+from executor.importers.draft import Draft, DraftIssue, Notes, listed, milestone_id, refused
 from executor.importers.formats.tasks import head_fields, resolved, title_of
 from executor.importers.importer import guide_of
 from executor.importers.reading.fields import fields_of, files_in, labelled
 from executor.importers.reading.markdown import Document, Row, Section, Table, document, flat, plain
 from executor.importers.reading.table_rows import Tracking, tracking_of
-from executor.importers.reading.words import kind_of, needs_in, priority_of, size_of, status_note, status_of
+from executor.importers.reading.words import kind_of, needs_in, status_notes, status_of, word_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,7 +93,7 @@ class Tables:
         tracking = tracking_of(doc, [line.id for line in reading.lines], reading.notes)
         lines = reading.lines
         if lines and all(_PLACE.search(line.title) for line in lines):
-            return Draft("", "", faults=(Fault(source.name, "", "is a template with empty placeholders"),))
+            return refused(source.name, "is a template with empty placeholders")
         order = [line.id for line in lines]
         folder = _folder(overview)
         after: list[str] = []
@@ -197,21 +196,10 @@ def _issue(
 def _words(line: _Line, fields: dict[str, object], notes: Notes) -> None:
     """Read priority, size, type, agent, files and acceptance of a row."""
     cells = line.cells
-    for key, reader, allowed in (
-        ("priority", priority_of, "P0, P1, P2, P3"),
-        ("size", size_of, "S, M, L"),
-        ("type", kind_of, "a word"),
-    ):
+    for key in ("priority", "size", "type"):
         word = plain(cells.get(key, ""))
-        value = reader(word) if word.strip(" -–—") else ""
-        if value:
+        if word.strip(" -–—") and (value := word_of(key, word, f"{line.id}: ", notes, line.line)):
             fields[key] = value
-        elif word.strip(" -–—"):
-            notes.add(
-                line.line,
-                f'{line.id}: {key} "{word}" is not {allowed} and was left out',
-                f"{key} that is not {allowed}",
-            )
     if "priority" not in fields and line.priority:
         fields["priority"] = line.priority
     agent = plain(cells.get("agent", ""))
@@ -279,7 +267,7 @@ def _text(reading: _Reading, line: _Line, folder: str, fields: dict[str, object]
         )
     doc = document(text, file=file)
     found = fields_of(doc.sections, line.id)
-    reading.notes += (Note(note.line, note.text, note.kind, file) for note in (*doc.notes, *found.notes))
+    reading.notes.adopt((*doc.notes, *found.notes), file)
     for key in ("accept", "files"):
         if found.values.get(key):
             fields[key] = list(dict.fromkeys([*listed(fields, key), *listed(found.values, key)]))
@@ -299,9 +287,8 @@ def _standing(line: _Line, tracking: Tracking, notes: Notes) -> tuple[bool, str]
     state = status_of(word)
     done = state == "done" or line.id in tracking.done
     hold = tracking.stopped.get(line.id, "") or (word if state == "stopped" else "")
-    note = status_note(line.id, word, line.line) if state == "done" else None
-    if note is not None:
-        notes.append(note)
+    if state == "done":
+        notes += status_notes(line.id, word, line.line)
     if state in {"skipped", "cancelled", "other"} or line.id in tracking.skipped:
         said = word or f"skipped: {tracking.skipped.get(line.id, '')}"
         notes.add(

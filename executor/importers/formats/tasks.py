@@ -7,11 +7,11 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from executor.importers.draft import Draft, DraftIssue, Note, Notes, listed, milestone_id
+from executor.importers.draft import Draft, DraftIssue, Note, Notes, listed, milestone_id, refused
 from executor.importers.importer import guide_of
 from executor.importers.reading.fields import Fields, fields_of, label_key, labelled, meaning
 from executor.importers.reading.markdown import Document, Section, document, flat, plain
-from executor.importers.reading.words import Ids, milestones_in, needs_in, status_note, status_of
+from executor.importers.reading.words import Ids, milestones_in, needs_in, status_notes, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -91,11 +91,11 @@ class Tasks:
         reading = _Reading(source, doc, Notes(doc.notes))
         if is_handoff(source):
             fault = "is a handoff, not a plan; import the plan; its handoff is read with it"
-            return _refused(reading, fault)
+            return refused(source.name, fault, notes=reading.notes)
         parts, rest = _cut(reading, pattern)
         problem = _no_plan(reading, parts, pattern)
         if problem:
-            return _refused(reading, problem)
+            return refused(source.name, problem, notes=reading.notes)
         claims = _progress(rest, pattern) | handoff_claims(source, reading.notes)
         bare = _restarted(parts, reading.notes)
         order = Ids([part.head.id for part in parts])
@@ -259,12 +259,6 @@ def _front(reading: _Reading, fields: dict[str, object]) -> list[str]:
     return [doc.front.strip("\n")]
 
 
-def _refused(reading: _Reading, why: str) -> Draft:
-    from executor.errors import Fault
-
-    return Draft("", "", faults=(Fault(reading.source.name, "", why),), notes=tuple(reading.notes))
-
-
 def _progress(rest: Sequence[Section], pattern: re.Pattern[str]) -> set[str]:
     """Return the tasks that a progress list ticks."""
     return {
@@ -359,9 +353,8 @@ def _state(found: Fields, head: Head, claims: set[str], line: int, notes: Notes)
     done = head.done or head.id in claims or found.state == "done"
     if found.state == "stopped" and not done:
         return False, found.status
-    note = status_note(head.id, found.status, line) if found.status else None
-    if note is not None and (found.state == "done" or not done):
-        notes.append(note)
+    if found.status and (found.state == "done" or not done):
+        notes += status_notes(head.id, found.status, line)
     if found.state == "cancelled" and not done:
         notes.add(
             line,

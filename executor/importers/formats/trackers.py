@@ -6,21 +6,20 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from executor.errors import Fault
-from executor.importers.draft import Draft, DraftIssue, slug
+from executor.importers.draft import Draft, refused, slug
 from executor.importers.importer import guide_of
 from executor.importers.reading.fields import files_in
 from executor.importers.reading.markdown import flat
-from executor.importers.reading.places import Node, PlaceError, json_lines_node, json_node
-from executor.importers.reading.records import Reading, accept_of, draft_of, needs_of, parsed
-from executor.importers.reading.words import kind_of, priority_of, status_note, status_of
+from executor.importers.reading.places import Node, json_lines_node
+from executor.importers.reading.records import Reading, accept_of, draft_of, json_of, needs_of, tree_of
+from executor.importers.reading.words import status_notes, status_of, word_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from executor.importers.source import Source
 
-__all__ = ["TIMES", "Beads", "TaskMaster", "json_of", "standing", "words_of"]
+__all__ = ["TIMES", "Beads", "TaskMaster", "words_of"]
 
 TIMES = (
     *("createdAt", "updatedAt", "created_at", "updated_at", "created", "updated", "closed_at"),
@@ -29,42 +28,17 @@ TIMES = (
 )
 
 
-def json_of(source: Source) -> Node | None:
-    """Return a JSON file as a tree; None if it is none."""
-    if source.files or not source.stem.endswith(".json"):
-        return None
-    try:
-        return json_node(source.text)
-    except PlaceError:
-        return None
-
-
-def standing(reading: Reading, name: str, status: str, line: int) -> tuple[bool, str, bool]:
-    """Return whether a task is done, why it waits for a person, and whether it is cancelled and so omitted."""
-    state = status_of(status.replace("_", " "))
-    if state == "cancelled":
-        reading.gone[name] = status
-        reading.notes.add(line, f'{name}: is "{status}" in the source and was left out', "cancelled issues, left out")
-    else:
-        note = status_note(name, status.replace("_", " "), line)
-        reading.notes += [note] if note is not None else []
-    return state == "done", status if state == "stopped" else "", state == "cancelled"
-
-
 def words_of(row: Node, reading: Reading, name: str) -> dict[str, object]:
     """Read priority and type of a record; unknown words are noted."""
     found: dict[str, object] = {}
-    for key, names, reader, allowed in (
-        ("priority", ("priority",), priority_of, "P0, P1, P2, P3"),
-        ("type", ("issue_type",), kind_of, "a word"),
-    ):
-        word = row.text(*names)
-        value = reader(word) if word else ""
+    for key, given in (("priority", "priority"), ("type", "issue_type")):
+        word = row.text(given)
+        value = word_of(key, word, f"{name}: ", reading.notes, row.line) if word else ""
         if value and not (key == "type" and value == "task"):
             found[key] = value
-        if word and (not value or (key == "type" and value != word.casefold())):
-            text = f'{name}: {key} "{word}" is not {allowed}' + (f", read as {value}" if value else " and was left out")
-            reading.notes.add(row.line, text, f"{key} that is not {allowed}")
+        if value and key == "type" and value != word.casefold():
+            text = f'{name}: {key} "{word}" is not a word, read as {value}'
+            reading.notes.add(row.line, text, "type that is not a word")
     return found
 
 
@@ -81,9 +55,9 @@ class TaskMaster:
 
     def read(self, source: Source) -> Draft:
         """Return the milestone of a tag: the requested one, the only one, or ``master``."""
-        root, faults = parsed(source)
-        if root is None:
-            return Draft("", "", faults=tuple(faults))
+        root = tree_of(source)
+        if isinstance(root, Draft):
+            return root
         tags = _tags(root)
         reading = Reading(source)
         tag = source.part or (next(iter(tags), "") if len(tags) == 1 else "master" if "master" in tags else "")
@@ -94,7 +68,7 @@ class TaskMaster:
                 if not source.part
                 else f'has no tag "{source.part}"; tags: {listed}'
             )
-            return Draft("", "", faults=(Fault(source.name, "", fault),))
+            return refused(source.name, fault)
         others = [f"{name} ({len(tasks)} tasks)" for name, tasks in tags.items() if name != tag]
         if others:
             reading.notes.add(0, f"other tags of the file were not imported: {', '.join(others)}; name one with --tag")
@@ -135,20 +109,13 @@ def _tags(root: Node) -> dict[str, list[Node]]:
 
 
 def _task(task: Node, reading: Reading) -> None:
-    name = task.text("id")
-    title = flat(task.text("title"))
-    if not name or not title:
-        reading.faults.append(
-            Fault(
-                reading.source.name,
-                f"line {task.line}",
-                f'expected a task with id and title, found id "{name}", title "{title}"',
-            )
-        )
+    named = reading.named(task, "a task", "title")
+    if named is None:
         return
+    name, title = named
     task.pass_over(*TIMES)
-    done, hold, gone = standing(reading, name, task.text("status"), task.line)
-    if gone:
+    standing = reading.standing(name, task.text("status"), task.line)
+    if standing is None:
         task.plain()
         return
     texts = [task.text("description")]
@@ -171,9 +138,7 @@ def _task(task: Node, reading: Reading) -> None:
         texts.append("## Subtasks\n\n" + "\n\n".join(_subtask(name, one, reading) for one in subtasks))
     fields["needs"] = _needs(name, task, subtasks)
     text = "\n\n".join(part.strip("\n") for part in texts if part.strip()) or f"# {title}"
-    reading.issues.append(
-        DraftIssue(name, title, text, task.line, {key: value for key, value in fields.items() if value}, done, hold)
-    )
+    reading.add(name, title, text, task.line, fields, standing)
 
 
 def _needs(name: str, task: Node, subtasks: Sequence[Node]) -> list[str]:
@@ -209,10 +174,8 @@ def _subtask(name: str, one: Node, reading: Reading) -> str:
     """Return a subtask as text."""
     one.pass_over(*TIMES, "parentTaskId", "parentId", "priority")
     status = one.text("status")
-    note = status_note(f"{_below(name, one.text('id'))}", status, one.line)
-    reading.notes += [note] if note is not None else []
-    done = status_of(status) == "done"
-    if done:
+    reading.notes += status_notes(_below(name, one.text("id")), status, one.line)
+    if status_of(status) == "done":
         text = f"{name}: subtasks that are done in the source are required again: {_below(name, one.text('id'))}"
         reading.notes.add(one.line, text, "subtasks that are done in the source; they are required again")
     lines = [f"### {_below(name, one.text('id'))} {flat(one.text('title'))}"]
@@ -242,10 +205,9 @@ class Beads:
 
     def read(self, source: Source) -> Draft:
         """The milestone of a database of beads."""
-        try:
-            root = json_lines_node(source.text)
-        except PlaceError as error:
-            return Draft("", "", faults=(Fault(source.name, f"line {error.line}", str(error)),))
+        root = tree_of(source, json_lines_node)
+        if isinstance(root, Draft):
+            return root
         reading = Reading(source)
         root.read = True
         rows = [row for row in root.items or () if row.keys is not None and not _aside(row, reading)]
@@ -305,23 +267,17 @@ _BEADS_PARTS = (("design", "Design"), ("notes", "Notes"))
 
 
 def _bead(row: Node, reading: Reading, epics: dict[str, str]) -> None:
-    name, title = row.text("id"), flat(row.text("title"))
-    if not name or not title:
-        reading.faults.append(
-            Fault(
-                reading.source.name,
-                f"line {row.line}",
-                f'expected an issue with id and title, found id "{name}", title "{title}"',
-            )
-        )
+    named = reading.named(row, "an issue", "title")
+    if named is None:
         return
+    name, title = named
     links = _links(row)
     row.pass_over(*TIMES, *_BEADS_OWN)
     if name in epics:
         _epic(row, reading, name, epics[name])
         return
-    done, hold, gone = standing(reading, name, row.text("status"), row.line)
-    if gone:
+    standing = reading.standing(name, row.text("status"), row.line)
+    if standing is None:
         row.plain()
         return
     fields = words_of(row, reading, name)
@@ -330,9 +286,7 @@ def _bead(row: Node, reading: Reading, epics: dict[str, str]) -> None:
     fields["accept"] = accept_of(row.text("acceptance_criteria"), row.text("description"))
     _not_taken(row, reading, name, links, epics)
     text = _parts_of(row) or f"# {title}"
-    reading.issues.append(
-        DraftIssue(name, title, text, row.line, {key: value for key, value in fields.items() if value}, done, hold)
-    )
+    reading.add(name, title, text, row.line, fields, standing)
 
 
 def _parts_of(row: Node) -> str:
@@ -344,7 +298,7 @@ def _parts_of(row: Node) -> str:
 def _epic(row: Node, reading: Reading, name: str, phase: str) -> None:
     """An epic becomes a phase."""
     words_of(row, reading, name)
-    standing(reading, name, row.text("status"), row.line)
+    reading.standing(name, row.text("status"), row.line)
     text = f'the epic {name} became the phase "{phase}"'
     reading.notes.add(row.line, text, "epics that became phases")
 
@@ -359,8 +313,5 @@ def _not_taken(row: Node, reading: Reading, name: str, links: list[tuple[str, st
     if other_links:
         text = f"{name}: links that set no order were left out: {', '.join(other_links)}"
         reading.notes.add(row.line, text, "links that set no order, left out")
-    for key in ("labels", "assignee", "external_ref", "estimated_minutes", "close_reason", "comments"):
-        node = row.get(key)
-        if node is not None and not node.empty():
-            text = f"{name}: {key}: {node.shown()} was not imported"
-            reading.notes.add(row.line, text, f"{key} that were not imported")
+    aside = ("labels", "assignee", "external_ref", "estimated_minutes", "close_reason", "comments")
+    reading.leave_out(row, name, aside, row.line)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from executor.importers.draft import Notes, listed
 from executor.importers.reading.markdown import flat, plain
-from executor.importers.reading.words import State, kind_of, priority_of, size_of, status_of
+from executor.importers.reading.words import State, status_of, word_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -260,17 +260,12 @@ def _word(found: Fields, key: str, item: Labelled, who: str) -> None:
         if digits and int(digits[1]):
             found.values["number"] = int(digits[1])
         return
-    readers = {"type": kind_of, "priority": priority_of, "size": size_of}
-    value = readers[key](word) if key in readers else word
-    if value:
+    if key == "agent":
+        found.values["agent"] = word
+    elif value := word_of(key, word, who, found.notes, item.line):
         found.values[key] = value
         if key == "type" and value != word.casefold():
             found.notes.add(item.line, f'{who}the type "{word}" became "{value}"', "a type was shortened")
-    else:
-        allowed = {"priority": "P0, P1, P2, P3", "size": "S, M, L", "type": "a word"}[key]
-        found.notes.add(
-            item.line, f'{who}{key} "{word}" is not {allowed} and was left out', f"{key} that is not {allowed}"
-        )
 
 
 def files_in(texts: Sequence[str]) -> tuple[list[str], list[str]]:

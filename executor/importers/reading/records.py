@@ -7,19 +7,30 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from executor.errors import Fault
-from executor.importers.draft import Draft, DraftIssue, Note, Notes, listed, slug
+from executor.importers.draft import Draft, DraftIssue, Note, Notes, listed, refused, slug
 from executor.importers.reading.fields import files_in
 from executor.importers.reading.markdown import document, flat
 from executor.importers.reading.places import Node, PlaceError, json_node
-from executor.importers.reading.words import kind_of, priority_of, size_of, status_note, status_of
+from executor.importers.reading.words import status_notes, status_of, word_of
 from executor.model.hints import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from executor.importers.source import Source
 
-__all__ = ["NAMES", "Reading", "Record", "accept_of", "draft_of", "issue_of", "needs_of", "parsed", "take_record"]
+__all__ = [
+    "NAMES",
+    "Reading",
+    "Record",
+    "accept_of",
+    "draft_of",
+    "issue_of",
+    "json_of",
+    "needs_of",
+    "take_record",
+    "tree_of",
+]
 
 _NAMES = {
     "id": "id|key|issue key|identifier|issue id|task id|#|work item key|work item id",
@@ -71,13 +82,70 @@ class Reading:
     gone: dict[str, str] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
 
+    def fault(self, line: int, text: str) -> None:
+        """Add a fault of a line; 0 if it is unknown."""
+        self.faults.append(Fault(self.source.name, f"line {line}" if line else "", text))
 
-def parsed(source: Source, text: str | None = None) -> tuple[Node | None, list[Fault]]:
-    """Parse a source as JSON, or return the fault."""
+    def named(self, row: Node, what: str, *titles: str) -> tuple[str, str] | None:
+        """Return id and title of a record; None, with a fault, if it lacks one of them."""
+        name, title = row.text("id"), flat(row.text(*titles))
+        if name and title:
+            return name, title
+        self.fault(row.line, f'expected {what} with id and title, found id "{name}", title "{title}"')
+        return None
+
+    def standing(self, name: str, status: str, line: int, file: str = "") -> tuple[bool, str] | None:
+        """Return whether an issue is done, and why it waits for a person; None if it is cancelled and so left out."""
+        word = status.replace("_", " ")
+        state = status_of(word)
+        if state == "cancelled":
+            self.cancel(name, status, line, file)
+            return None
+        self.notes += status_notes(name, word, line, file)
+        return state == "done", status if state == "stopped" else ""
+
+    def cancel(self, name: str, status: str, line: int, file: str = "") -> None:
+        """Leave out a cancelled issue."""
+        self.gone[name] = status
+        text = f'{name}: is "{status}" in the source and was left out'
+        self.notes.add(line, text, "cancelled issues, left out", file)
+
+    def leave_out(self, row: Node, name: str, keys: Iterable[str], line: int = 0) -> None:
+        """Note the values of keys that a declaration has no place for."""
+        for key in keys:
+            node = row.get(key)
+            if node is not None and not node.empty():
+                text = f"{name}: {key}: {node.shown()} was not imported"
+                self.notes.add(line, text, f"{key} that were not imported")
+
+    def add(
+        self,
+        name: str,
+        title: str,
+        text: str,
+        line: int,
+        fields: Mapping[str, object],
+        standing: tuple[bool, str] = (False, ""),
+    ) -> None:
+        """Add an issue; keys with empty values are omitted."""
+        given = {key: value for key, value in fields.items() if value}
+        self.issues.append(DraftIssue(name, title, text, line, given, *standing))
+
+
+def tree_of(source: Source, parse: Callable[[str], Node] = json_node) -> Node | Draft:
+    """Return the values of a source, or the draft that refuses it."""
     try:
-        return json_node(source.text if text is None else text), []
+        return parse(source.text)
     except PlaceError as error:
-        return None, [Fault(source.name, f"line {error.line}" if error.line else "", str(error))]
+        return refused(source.name, str(error), error.line)
+
+
+def json_of(source: Source) -> Node | None:
+    """Return a JSON file as a tree; None if it is none."""
+    if source.files or not source.stem.endswith(".json"):
+        return None
+    found = tree_of(source)
+    return None if isinstance(found, Draft) else found
 
 
 def take_record(row: Node) -> Record:
@@ -118,24 +186,18 @@ def issue_of(record: Record, reading: Reading) -> None:
     values = record.values
     name = _id_of(values.get("id"))
     title = flat(str(values.get("title") or ""))
-    place = f"line {record.line}" if record.line else ""
     if not name or not title:
-        what = "an issue with id and title"
         said = f"id {quoted(name)}, title {quoted(title)}"
-        reading.faults.append(Fault(reading.source.name, place, f"expected {what}, found {said}"))
+        reading.fault(record.line, f"expected an issue with id and title, found {said}")
         return
     status = str(values.get("status") or "")
     state = "done" if status == "true" else "" if status == "false" else status_of(status)
     if state == "cancelled":
-        reading.gone[name] = status
-        reading.notes.add(
-            record.line, f'{name}: is "{status}" in the source and was left out', "cancelled issues, left out"
-        )
+        reading.cancel(name, status, record.line)
         return
     hold = status if state == "stopped" else ""
-    note = status_note(name, status, record.line) if status not in {"true", "false"} else None
-    if note is not None:
-        reading.notes.append(note)
+    if status not in {"true", "false"}:
+        reading.notes += status_notes(name, status, record.line)
     fields = _fields(name, record, reading.notes)
     reading.issues.append(
         DraftIssue(name, title, _text(title, record), record.line, fields, done=state == "done", hold=hold)
@@ -155,19 +217,10 @@ def _text(title: str, record: Record) -> str:
 def _fields(name: str, record: Record, notes: Notes) -> dict[str, object]:
     values, line = record.values, record.line
     found: dict[str, object] = {}
-    for key, reader, allowed in (
-        ("priority", priority_of, "P0, P1, P2, P3"),
-        ("size", size_of, "S, M, L"),
-        ("type", kind_of, "a word"),
-    ):
+    for key in ("priority", "size", "type"):
         word = values.get(key)
-        if word is None or str(word).strip().casefold() in {*_NONE, "no priority"}:
-            continue
-        value = reader(str(word))
-        if value:
-            found[key] = value
-        else:
-            notes.add(line, f'{name}: {key} "{word}" is not {allowed} and was left out', f"{key} that is not {allowed}")
+        if word is not None and str(word).strip().casefold() not in {*_NONE, "no priority"}:
+            found[key] = word_of(key, str(word), f"{name}: ", notes, line)
     found["needs"] = needs_of(values.get("needs"))
     notes += (
         Note(line, f"{name}: keys of a need were left out: {need}", "keys of needs, left out")

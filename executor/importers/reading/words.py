@@ -9,10 +9,10 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from executor.importers.draft import Note
+from executor.importers.draft import Note, Notes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = [
     "Ids",
@@ -25,9 +25,10 @@ __all__ = [
     "plain",
     "priority_of",
     "size_of",
-    "status_note",
+    "status_notes",
     "status_of",
     "without_status",
+    "word_of",
 ]
 
 
@@ -133,6 +134,23 @@ def size_of(word: str) -> str:
     return _SIZES.get(plain(word).casefold().strip(), "")
 
 
+_READERS: Mapping[str, tuple[Callable[[str], str], str]] = {
+    "priority": (priority_of, "P0, P1, P2, P3"),
+    "size": (size_of, "S, M, L"),
+    "type": (kind_of, "a word"),
+}
+
+
+def word_of(key: str, word: str, who: str, notes: Notes, line: int, file: str = "") -> str:
+    """Return a priority, a size or a type; empty, with a note, if the word is none."""
+    read, allowed = _READERS[key]
+    value = read(word)
+    if not value:
+        kind = f"{key} that is not {allowed}"
+        notes.add(line, f'{who}{key} "{word}" is not {allowed} and was left out', kind, file)
+    return value
+
+
 def status_of(word: str) -> State:
     """Return the meaning of a status word, mark or sentence."""
     text = plain(word).strip()
@@ -141,16 +159,16 @@ def status_of(word: str) -> State:
     return next((state for state, pattern in _STATES if pattern.search(text)), "other")
 
 
-def status_note(name: str, status: str, line: int, file: str = "") -> Note | None:
-    """Return a note on a status that is not imported, or that has more details than "done"; else None."""
+def status_notes(name: str, status: str, line: int, file: str = "") -> list[Note]:
+    """Return a note on a status that is not imported, or that has more details than "done"; else none."""
     state = status_of(status)
     if state in {"other", "skipped"}:
         text = f'{name}: the status "{flat(status)}" was not imported; it is pending here'
-        return Note(line, text, "a status that was not imported", file)
+        return [Note(line, text, "a status that was not imported", file)]
     if state == "done" and not _DONE_ALONE.match(plain(status)):
         text = f'{name}: the status "{flat(status)}" was read as done'
-        return Note(line, text, "a status that was read as done", file)
-    return None
+        return [Note(line, text, "a status that was read as done", file)]
+    return []
 
 
 def without_status(title: str) -> tuple[str, bool]:
