@@ -1,4 +1,4 @@
-"""JSON and CSV: our own exports, value for value, and foreign records by their keys and columns. Pure."""
+"""JSON and CSV: our own exports, foreign records by their keys and columns, workspaces of EvoClaw. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, milestone_id, refused, slug
 from executor.importers.importer import guide_of
-from executor.importers.reading.markdown import flat, plain
+from executor.importers.reading.markdown import document, flat, plain
 from executor.importers.reading.places import Node, PlaceError, table_rows
 from executor.model.hints import found as found_text
 from executor.model.hints import quoted
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 from executor.importers.reading.records import NAMES, Reading, draft_of, issue_of, take_record, tree_of
 
-__all__ = ["Csv", "Json", "own_head", "with_head"]
+__all__ = ["Csv", "EvoClaw", "Json", "own_head", "with_head"]
 
 _HEAD = ("goal", "base", "branch", "needs", "context", "tag", "forge_milestone", "accept", "checks")
 
@@ -282,3 +282,101 @@ def own_head(value: object) -> Draft:
     }
     title = plain(str(head.get("title", ""))) if not isinstance(head.get("title"), str) else head["title"]
     return Draft(str(head.get("id", "")), title, fields, listed, epic=str(table.get("epic") or ""))
+
+
+_EDGE = frozenset({"source_id", "target_id", "source_title", "target_title"})
+
+
+class EvoClaw:
+    """A workspace of the EvoClaw benchmark: ``milestones.csv``, ``dependencies.csv``, ``srs/ID/SRS.md``."""
+
+    name = "evoclaw"
+    guide = guide_of("evoclaw")
+
+    def recognises(self, source: Source) -> int:
+        """Return the confidence that a source has this format, 0 to 100."""
+        return 95 if {"milestones.csv", "dependencies.csv"} <= set(source.files) else 0
+
+    def read(self, source: Source) -> Draft:
+        """Return the milestone of a workspace, whose milestones become issues."""
+        reading = Reading(source)
+        rows = _table(source, "milestones.csv", reading)
+        chosen = _ids(source, "selected_milestone_ids.txt")
+        ungraded = _ids(source, "non-graded_milestone_ids.txt")
+        needs = _edges(source, reading, {row.get("id", "").strip() for _, row in rows})
+        if ungraded:
+            reading.notes.add(
+                0, f"milestones that are not graded are imported like the others: {', '.join(sorted(ungraded))}"
+            )
+        for line, row in rows:
+            name = row.get("id", "").strip()
+            if chosen and name not in chosen:
+                reading.gone[name] = "not selected"
+                reading.notes.add(
+                    line,
+                    f"{name} is not in selected_milestone_ids.txt and was left out",
+                    "unselected milestones, left out",
+                    "milestones.csv",
+                )
+                continue
+            _work(name, row, line, [need for need in needs.get(name, ()) if need], source, reading)
+        return draft_of(reading, slug(source.folder, 60), "", {})
+
+
+def _ids(source: Source, name: str) -> set[str]:
+    return {line.strip() for line in (source.beside(name) or "").split("\n") if line.strip()}
+
+
+def _edges(source: Source, reading: Reading, known: set[str]) -> dict[str, list[str]]:
+    """Return the needs of each milestone; keys that mean nothing here and unknown milestones are noted."""
+    weak = 0
+    needs: dict[str, list[str]] = {}
+    for name in ("dependencies.csv", "additional_dependencies.csv"):
+        for _, row in _table(source, name, reading) if name in source.files else ():
+            weak += "weak" in " ".join(row.values()).casefold()
+            more = {key: value for key, value in row.items() if key not in _EDGE and value.strip()}
+            if more:
+                said = ", ".join(f"{key}: {value}" for key, value in more.items())
+                reading.notes.add(0, f"not imported: {said}", f"not imported: {', '.join(more)}", name)
+            needs.setdefault(row.get("target_id", ""), []).append(row.get("source_id", ""))
+    if weak:
+        reading.notes.add(0, f"{weak} weak dependencies were imported like strong ones", file="dependencies.csv")
+    strange = sorted({name for target, sources in needs.items() for name in (target, *sources) if name not in known})
+    if strange:
+        text = f"dependencies of milestones that are not in milestones.csv were left out: {', '.join(strange)}"
+        reading.notes.add(0, text, file="dependencies.csv")
+    return {target: [name for name in sources if name in known] for target, sources in needs.items()}
+
+
+def _table(source: Source, name: str, reading: Reading) -> list[tuple[int, dict[str, str]]]:
+    try:
+        header, rows, _ = table_rows(source.beside(name) or "")
+    except PlaceError as error:
+        reading.faults.append(Fault(f"{source.name}/{name}", f"line {error.line}", str(error)))
+        return []
+    return [(line, dict(zip([column.casefold() for column in header], row, strict=False))) for line, row in rows]
+
+
+def _work(name: str, row: Mapping[str, str], line: int, needs: list[str], source: Source, reading: Reading) -> None:
+    text = source.beside(f"srs/{name}/SRS.md")
+    title = flat(row.get("title") or row.get("name") or "")
+    if text is None:
+        reading.notes.add(
+            line, f"{name}: srs/{name}/SRS.md was not found; write its spec", "specs that were not found; write them"
+        )
+        text = "\n".join(f"- {key}: {value}" for key, value in row.items() if value.strip())
+    title = title or document(text).title() or name.replace("_", " ")
+    fields: dict[str, object] = {"needs": needs} if needs else {}
+    more = {key: value for key, value in row.items() if key not in {"id", "title", "name"} and value.strip()}
+    if more:
+        said = ", ".join(f"{key}: {value}" for key, value in more.items())
+        reading.notes.add(line, f"not imported: {said}", f"not imported: {', '.join(more)}", "milestones.csv")
+    tests = [path for path in source.files if path.startswith(f"test_results/{name}/")]
+    if tests:
+        reading.notes.add(
+            line,
+            f"{name}: its lists of tests ({', '.join(tests)}) were not imported; declare the command that runs them as acceptance",
+            "lists of tests that were not imported",
+            "milestones.csv",
+        )
+    reading.issues.append(DraftIssue(name, title, text.strip("\n"), line, fields))

@@ -1,4 +1,4 @@
-"""Plans in YAML: ``.milestones/active/NAME.yaml`` and the sprint of BMAD. Pure."""
+"""Plans in YAML, ``.milestones/active/NAME.yaml``, and the sprint and the stories of BMAD. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from executor.importers.draft import Draft, slug
+from executor.importers.formats.folders import files_of
 from executor.importers.formats.trackers import TIMES
 from executor.importers.importer import guide_of
 from executor.importers.reading.fields import fields_of
@@ -18,7 +19,7 @@ from executor.importers.reading.words import priority_of, size_of, status_of
 if TYPE_CHECKING:
     from executor.importers.source import Source
 
-__all__ = ["Bmad", "MilestoneYaml"]
+__all__ = ["Bmad", "MilestoneYaml", "Stories"]
 
 
 class MilestoneYaml:
@@ -309,3 +310,56 @@ def _sprint_line(key: str, node: Node, place: str, reading: Reading) -> None:
         reading.notes.adopt(own.notes, f"{key}.md")
     title = plain(title)
     reading.add(name, title[:1].upper() + title[1:], text.strip("\n"), node.line, fields, standing)
+
+
+_STATUS_AFTER = re.compile(r"^Status:\s*(.+)$", re.MULTILINE)
+
+
+class Stories:
+    """A story of BMAD, or a folder of them: an issue for each ``# Story 1.2: Title``."""
+
+    name = "story"
+    guide = guide_of("story")
+
+    def recognises(self, source: Source) -> int:
+        """Return the confidence that a source has this format, 0 to 100."""
+        texts = (
+            [source.beside(path) or "" for path in list(files_of(source, r"^\d+[-.]\d+.*\.md$"))[:2]]
+            if source.files
+            else [source.text]
+        )
+        return 78 if any(re.search(r"^# Story \d+\.\d+", text, re.MULTILINE) for text in texts) else 0
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of the stories."""
+        reading = Reading(source)
+        accounts = []
+        named = (
+            [(path, source.beside(path) or "") for path in files_of(source, r"\.md$")]
+            if source.files
+            else [("", source.text)]
+        )
+        for path, text in named:
+            doc = document(text, file=path)
+            match = next(
+                (
+                    hit
+                    for part in doc.sections
+                    if (hit := re.match(r"^Story\s+(\d+)\.(\d+[a-z]?)\s*[:–—-]*\s*(.*)$", plain(part.title)))
+                ),
+                None,
+            )
+            if match is None:
+                reading.notes.add(0, f"{path or source.name} is not a story and was not read")
+                continue
+            status = _STATUS_AFTER.search(text)
+            name = f"{match[1]}-{match[2]}"
+            state = status_of(status[1]) if status else ""
+            own = fields_of(doc.sections, name)
+            doc.account.take(range(1, len(doc.account.lines) + 1))
+            accounts.append(doc.account)
+            fields = {"accept": own.values.get("accept")}
+            reading.add(name, match[3] or f"Story {name}", text.strip("\n"), 1, fields, (state == "done", ""))
+        return replace(
+            draft_of(reading, slug(source.folder) or "stories", "", {}, whole=False), accounts=tuple(accounts)
+        )

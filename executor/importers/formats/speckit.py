@@ -1,4 +1,4 @@
-"""spec-kit: one issue per phase of ``tasks.md``, or per task. OpenSpec: one issue per change, or per chapter. Pure."""
+"""The plans of spec-kit (phases of ``tasks.md``), OpenSpec (changes) and spec-kitty (work packages). Pure."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from executor.importers.formats.checklists import (
     path_of,
     short,
 )
+from executor.importers.formats.folders import ASIDE, TaskFile, finish, read_files
 from executor.importers.importer import guide_of
-from executor.importers.reading.fields import files_in, labelled
+from executor.importers.reading.fields import fields_of, files_in, labelled
 from executor.importers.reading.markdown import Document, Item, Section, document, flat, plain
+from executor.importers.reading.records import Reading, needs_of
 from executor.importers.reading.words import priority_of, without_status
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
     from executor.importers.source import Source
 
-__all__ = ["OpenSpec", "SpecKit"]
+__all__ = ["OpenSpec", "SpecKit", "SpecKitty"]
 
 _PHASE = re.compile(r"^Phase\s+(\d+(?:\.\d+)*[a-z]?)\s*[:.–—-]*\s*(.*)$", re.IGNORECASE)
 _ASIDE = re.compile(r"parallel|example|summary|depend|format|notes", re.IGNORECASE)
@@ -330,3 +332,59 @@ def _parts(doc: Document) -> Iterator[Group]:
         group.fields = {"accept": [plain(box.text) for box in boxes], "needs": [before] if before else []}
         before = name
         yield group
+
+
+class SpecKitty:
+    """``kitty-specs/NAME/tasks/WP01-*.md``: one issue per work package."""
+
+    name = "speckitty"
+    guide = guide_of("speckitty")
+
+    def recognises(self, source: Source) -> int:
+        """Return the confidence that a source has this format, 0 to 100."""
+        return 84 if any(re.search(r"(?:^|/)WP\d+[^/]*\.md$", path) for path in source.files) else 0
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of a mission."""
+        reading = Reading(source)
+        folder = read_files(
+            source, reading, r"(?:^|/)WP\d+[^/]*\.md$", needs=("work_package_id", "title", "lane", "subtasks")
+        )
+        for file in folder.files:
+            _package(file, reading)
+        parts = [part for part in source.name.rstrip("/").split("/") if part not in {"tasks", "", "."}]
+        wanted = slug(parts[-1] if parts else "", 60)
+        return finish(folder, "work packages", wanted, (parts[-1] if parts else "").replace("-", " "), {}, whole=False)
+
+
+def _package(file: TaskFile, reading: Reading) -> None:
+    front = file.front
+    named = re.search(r"WP\d+", file.path)
+    said = front.text("work_package_id")
+    # Later versions keep a unique id there; the others still need the package by the number in its file's name.
+    name = said if re.fullmatch(r"WP\d+", said) or not named else named[0]
+    title = flat(front.text("title")) or re.sub(r"^.*?WP\d+\s*[:–—-]\s*", "", file.doc.title()) or name
+    status = front.text("lane") or front.text("status")
+    word = status.replace("for_review", "in review").replace("doing", "in progress").replace("planned", "")
+    standing = reading.standing(name, word, 0, file.path)
+    if standing is None:
+        front.plain()
+        return
+    front.pass_over(
+        *ASIDE, "work_package_id", "id", "wp_code", "mission_id", "feature", "agent", "requirement_refs", "priority"
+    )
+    own = fields_of(file.doc.sections, name)
+    checks = [
+        flat(item.text)
+        for part in file.doc.sections
+        if re.search(r"definition of done", part.title, re.IGNORECASE)
+        for item in part.every_item()
+    ]
+    fields: dict[str, object] = {
+        "needs": needs_of(front.words("dependencies", "depends_on")),
+        "files": front.words("owned_files"),
+    }
+    fields["accept"] = list(dict.fromkeys([*listed(own.values, "accept"), *checks]))
+    fields["phase"] = front.text("phase")
+    text = file.body or f"# {title}"
+    reading.add(name, title, text, 0, fields, standing)
