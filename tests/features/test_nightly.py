@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from executor.nightly.schedule import ours
+from executor.commands.admin.cron import ours
 from tests.sinks import Webhook, serving
 from tests.support import Repo, Result, issue
 

@@ -1,29 +1,35 @@
-"""`doit cron`: the nightly entry in the user's crontab: install, remove or show it, with the last results."""
+"""`doit cron`: the nightly entry in the user's crontab: install, remove or show it, with the last results.
+
+The entry is one marked line, or a systemd service and timer. The crontab is read, checked and replaced as a whole, and
+foreign lines stay as they are, byte for byte: the crontab library would reformat them, so it only validates our line.
+Variables that cron does not set come from a file of NAME=VALUE lines.
+"""
 
 from __future__ import annotations
 
 import os
+import shlex
+import subprocess
 import sys
 from difflib import ndiff
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from executor.commands.base import JSON_OPTION, Command, Options, print_json, safe
 from executor.config.project import compile_project, open_project
-from executor.errors import UsageError
+from executor.errors import ExecutorError, UsageError
 from executor.model.clock import clock_time, deadline_of, next_at, zone_time
 from executor.model.hints import counted
-from executor.nightly.schedule import Nights, Schedule, cron_line, ours, read_env_file, spliced, systemd_units
 from executor.process.files import LOCAL, utcnow
+from executor.report.nights import Nights, Schedule, night_json, night_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from executor.config.project import Project
-    from executor.nightly.schedule import Outlook
-    from executor.status.rows import NightRow
 
-__all__ = ["ENV_FILE", "Cron", "night_json", "night_lines"]
+__all__ = ["ENV_FILE", "MOST", "Cron", "cron_line", "marker", "ours", "read_env_file", "spliced", "systemd_units"]
 
 
 def _option(name: str, text: str, kind: type = str, default: Any = "") -> dict[str, object]:
@@ -60,36 +66,32 @@ class Cron(Command):
 
 
 def _install(project: Project, options: Options) -> int:
-    from executor.nightly.schedule import daemon_runs, read, valid, write
-
     schedule, lines = _entry(project, options)
-    wrong = [line for line in lines if not valid(line)]
+    wrong = [line for line in lines if not _valid(line)]
     if wrong:
         raise UsageError(f"cron does not understand {wrong[0]}")
-    before = read()
+    before = _read()
     after = spliced(before, str(project.root), lines)
     nights = Nights(project.cache)
     kept = nights.schedule()
     if after != before:
-        write(after)
-        if ours(read(), str(project.root)) != lines:
+        _write(after)
+        if ours(_read(), str(project.root)) != lines:
             raise UsageError("`crontab` changed or dropped the entry; it will not run")
     if kept is None or (kept.at, kept.until, kept.milestones) != (schedule.at, schedule.until, schedule.milestones):
         nights.keep(schedule)
     _tell_change(before, after, str(project.root))
-    if not daemon_runs():
+    if not _daemon_runs():
         sys.stdout.write("note: no cron daemon is running here, so the entry runs only after you start one\n")
     sys.stdout.write(f"next run: {zone_time(next_at(clock_time(schedule.at), utcnow(), LOCAL), LOCAL)}\n")
     return 0
 
 
 def _remove(project: Project, _options: Options) -> int:
-    from executor.nightly.schedule import read, write
-
-    before = read()
+    before = _read()
     after = spliced(before, str(project.root), [])
     if after != before:
-        write(after)
+        _write(after)
     Nights(project.cache).keep(None)
     _tell_change(before, after, str(project.root))
     return 0
@@ -100,16 +102,14 @@ def _show(project: Project, options: Options) -> int:
         schedule, _ = _entry(project, options)
         sys.stdout.write(systemd_units(schedule.at, str(project.root), _environment(), _argv(schedule, options)))
         return 0
-    from executor.nightly.schedule import daemon_runs, read
-
-    lines = ours(read(), str(project.root))
+    lines = ours(_read(), str(project.root))
     nights = Nights(project.cache)
     outlook = nights.outlook(utcnow(), LOCAL)
     if options["json"]:
-        print_json({"entries": lines, "daemon": daemon_runs(), "nightly": night_json(outlook)})
+        print_json({"entries": lines, "daemon": _daemon_runs(), "nightly": night_json(outlook)})
         return 0
     texts = [f"  {line}" for line in lines] or ["no nightly entry; `doit cron install` creates one"]
-    if lines and not daemon_runs():
+    if lines and not _daemon_runs():
         texts.append("note: no cron daemon is running here")
     if lines and outlook is None:
         texts.append("the last run is unknown until the next run or `doit cron install`")
@@ -119,54 +119,6 @@ def _show(project: Project, options: Options) -> int:
         texts.append(f"last log: {latest.relative_to(project.root)}")
     sys.stdout.write("".join(f"{safe(line)}\n" for line in texts))
     return 0
-
-
-def night_lines(outlook: Outlook | None) -> list[str]:
-    """Return the lines of `doit status` and `doit cron show` about nights; empty without an entry."""
-    if outlook is None:
-        return []
-    last = outlook.last
-    if last is None:
-        before = "never ran yet"
-    elif outlook.alive:
-        before = f"at work since {zone_time(last.started, LOCAL)}"
-    elif last.code is None:
-        before = f"last run {zone_time(last.started, LOCAL)} died before its end; the next one continues from there"
-    else:
-        before = f"last run {zone_time(last.started, LOCAL)}, exit {last.code}"
-    lines = [f"nightly: {before}; next {zone_time(next_at(clock_time(outlook.schedule.at), utcnow(), LOCAL), LOCAL)}"]
-    if outlook.missed:
-        nights = ", ".join(zone_time(due, LOCAL) for due in outlook.missed[-5:])
-        many = len(outlook.missed)
-        lines.append(
-            f"nightly: {many} run{'s' if many > 1 else ''} missed: {nights}; "
-            "check that the machine was on; `doit nightly` does the work now"
-        )
-    return lines
-
-
-def night_json(outlook: Outlook | None) -> NightRow | None:
-    """Return the nightly entry as JSON."""
-    if outlook is None:
-        return None
-    last = outlook.last
-    return {
-        "at": outlook.schedule.at,
-        "until": outlook.schedule.until,
-        "milestones": list(outlook.schedule.milestones),
-        "since": outlook.schedule.since.isoformat(),
-        "next": next_at(clock_time(outlook.schedule.at), utcnow(), LOCAL).isoformat(),
-        "running": outlook.alive,
-        "last": None
-        if last is None
-        else {
-            "started": last.started.isoformat(),
-            "ended": last.ended.isoformat() if last.ended else None,
-            "code": last.code,
-            "milestones": dict(last.results),
-        },
-        "missed": [due.isoformat() for due in outlook.missed],
-    }
 
 
 def _entry(project: Project, options: Options) -> tuple[Schedule, list[str]]:
@@ -224,3 +176,187 @@ def _tell_change(before: str, after: str, folder: str) -> None:
     rest = f"{counted(others, 'other line')} of the crontab left unchanged"
     head = [] if changes else ["nothing to change"]
     sys.stdout.write("".join(f"{safe(line)}\n" for line in [*head, *changes, rest]))
+
+
+MOST = 900
+"""Maximum length of a line; some cron daemons refuse commands of a thousand characters."""
+_NAME = "make-for-milestones"
+
+
+def marker(folder: str) -> str:
+    """Return the marker at the end of our line for a repository."""
+    return f"# {_NAME}: {folder}".replace("%", r"\%")
+
+
+def cron_line(when: str, folder: str, environment: Mapping[str, str], argv: Sequence[str]) -> str:
+    """Return a crontab line that runs a command in a folder.
+
+    Args:
+        when: five fields, or ``@reboot``.
+        folder: absolute path.
+        environment: variables that cron does not set.
+        argv: absolute program and its arguments.
+
+    Raises:
+        ValueError: it does not fit on one line, or is too long; the message is for people.
+    """
+    given = " ".join(f"{name}={shlex.quote(value)}" for name, value in environment.items())
+    command = f"cd {shlex.quote(folder)} && {given} {shlex.join(argv)}".replace("%", r"\%")
+    line = f"{when} {command} {marker(folder)}"
+    if not line.isprintable():
+        raise ValueError(f"a crontab cannot contain control characters, found some in {line!a}")
+    if len(line) > MOST:
+        raise ValueError(
+            f"the entry has {len(line)} characters, but at most {MOST} are safe in a crontab; install it with a "
+            "shorter PATH, for example `PATH=/usr/local/bin:/usr/bin:/bin doit cron install`"
+        )
+    return line
+
+
+def ours(text: str, folder: str) -> list[str]:
+    """Return our lines of a crontab for a folder."""
+    end = f" {marker(folder)}"
+    return [line for line in text.split("\n") if line.endswith(end) and not line.startswith("#")]
+
+
+def spliced(text: str, folder: str, lines: Sequence[str]) -> str:
+    """Replace our lines for a folder in a crontab; every other byte is unchanged."""
+    mine = set(ours(text, folder))
+    kept = [line for line in text.split("\n") if line not in mine]
+    if not lines:
+        return "\n".join(kept)
+    if kept and kept[-1] == "":
+        kept.pop()
+    return "\n".join([*kept, *lines, ""])
+
+
+def systemd_units(at: str, folder: str, environment: Mapping[str, str], argv: Sequence[str]) -> str:
+    """Return an equivalent service and timer for `~/.config/systemd/user/`."""
+    given = "".join(f"Environment={_unit_quoted(f'{name}={value}')}\n" for name, value in environment.items())
+    return (
+        f"# ~/.config/systemd/user/{_NAME}.service\n"
+        "[Unit]\n"
+        f"Description=Nightly run of the milestones of {_unit_text(folder)}\n"
+        "\n"
+        "[Service]\n"
+        "Type=oneshot\n"
+        f"WorkingDirectory={_unit_text(folder)}\n"
+        f"{given}"
+        f"ExecStart={' '.join(map(_unit_quoted, argv))}\n"
+        "SuccessExitStatus=75\n"
+        "\n"
+        f"# ~/.config/systemd/user/{_NAME}.timer\n"
+        "[Unit]\n"
+        f"Description=Every night at {at}\n"
+        "\n"
+        "[Timer]\n"
+        f"OnCalendar=*-*-* {at}:00\n"
+        "Persistent=true\n"
+        "\n"
+        "[Install]\n"
+        "WantedBy=timers.target\n"
+    )
+
+
+def _unit_text(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def _unit_quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
+    return f'"{_unit_text(escaped)}"'
+
+
+_NAMES = frozenset({"cron", "crond", "fcron", "dcron", "bcron-sched"})
+_PATIENCE = 30.0  # seconds; `crontab` edits one small file
+
+
+def _read() -> str:
+    """Return the user's crontab; empty if there is none.
+
+    Raises:
+        ExecutorError: there is no `crontab` command, or it fails.
+    """
+    done = _crontab("-l")
+    if done.returncode == 0:
+        return done.stdout
+    if "no crontab for" in done.stderr:
+        return ""
+    raise ExecutorError(f"`crontab -l` failed: {done.stderr.strip()}")
+
+
+def _write(text: str) -> None:
+    """Replace the user's crontab.
+
+    Raises:
+        ExecutorError: `crontab` refuses it; the old one remains.
+    """
+    done = _crontab("-", text)
+    if done.returncode != 0:
+        raise ExecutorError(f"`crontab` refused the new entry: {done.stderr.strip()}; nothing was changed")
+
+
+def _valid(line: str) -> bool:
+    """Return whether a line is a valid crontab entry."""
+    from crontab import CronTab
+
+    jobs = list(CronTab(tab=f"{line}\n"))
+    return len(jobs) == 1 and jobs[0].is_valid() and jobs[0].is_enabled()
+
+
+def _daemon_runs() -> bool:
+    """Return whether a cron daemon is running."""
+    for comm in Path("/proc").glob("[0-9]*/comm"):
+        try:
+            if comm.read_text(encoding="utf-8", errors="replace").strip() in _NAMES:
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def _crontab(argument: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            ["crontab", argument],  # noqa: S607  (where the user's system has it)
+            input=given,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            timeout=_PATIENCE,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise ExecutorError(
+            "the command `crontab` is missing; install cron, or use the timer of `doit cron show --systemd`"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise ExecutorError(f"`crontab {argument}` did not answer within {_PATIENCE:.0f} s") from None
+
+
+def read_env_file(name: str) -> dict[str, str]:
+    """Read the variables of a file with python-dotenv: comments, quotes, `export`; nothing is expanded.
+
+    Raises:
+        UsageError: it is unreadable, others can read it, or a line is not NAME=VALUE.
+    """
+    path = Path(name).expanduser()
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--env-file {path} cannot be read: {error}") from error
+    if mode & 0o077:
+        raise UsageError(f"--env-file {path} can be read by others; `chmod 600` it")
+    found: dict[str, str] = {}
+    from dotenv.parser import parse_stream
+
+    for binding in parse_stream(StringIO(text)):
+        if binding.error or (binding.key is not None and (binding.value is None or not binding.key.isidentifier())):
+            blank = len(binding.original.string) - len(binding.original.string.lstrip("\n"))
+            line = binding.original.line + blank
+            raise UsageError(f"--env-file {path}, line {line}: expected NAME=VALUE")
+        if binding.key is not None and binding.value is not None:
+            found[binding.key] = binding.value
+    return found

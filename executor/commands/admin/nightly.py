@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from executor.agents.command import secrets_of
-from executor.commands.admin.cron import ENV_FILE
+from executor.commands.admin.cron import ENV_FILE, read_env_file
 from executor.commands.base import JSON_OPTION, Command, Options, Output, none_but_options, print_json, safe
 from executor.commands.output import drain
 from executor.commands.run import UNTIL
@@ -23,12 +23,11 @@ from executor.config.project import compile_project, open_project, prepare_cache
 from executor.engine.ports import now as stamp
 from executor.errors import BusyError, ExecutorError, UsageError
 from executor.model.clock import clock_time, deadline_of, zone_time
-from executor.nightly.digest import Digest, digest_of
-from executor.nightly.schedule import Nights, Schedule, due_before, night_deadline, read_env_file
 from executor.notify.phase_hook import Notice, of_digest
 from executor.notify.queue import Teller, require_channels, sent_before
 from executor.process.files import LOCAL, utcnow, write_atomic
 from executor.process.locks import try_lock
+from executor.report.nights import Digest, Nights, Schedule, digest_of, due_before, night_deadline
 from executor.state import segments
 from executor.state.events import MilestoneNight, NightEnded, NightStarted, Notified
 from executor.state.journal import Journal

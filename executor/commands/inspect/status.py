@@ -9,15 +9,14 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from executor.commands.admin.cron import night_json, night_lines
 from executor.commands.base import JSON_OPTION, Command, Options, Output, print_json, report_faults, safe, table
 from executor.commands.plain import ago
 from executor.config.project import open_project, unknown_milestone
 from executor.errors import UsageError
 from executor.model.fingerprint import IssueRef
-from executor.nightly.schedule import Nights
 from executor.process.files import LOCAL, local_time, utcnow
 from executor.process.locks import read_holder
+from executor.report.nights import Nights, night_json, night_lines
 from executor.state import segments
 from executor.state.record import How, RunRecord, moment, run_records
 from executor.status.summary_cache import index_of

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from executor.commands.admin.cron import read_env_file
 from executor.errors import UsageError
-from executor.nightly.schedule import read_env_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from executor.model.clock import zone_time
-from executor.nightly.schedule import Night, Schedule, due_before, missed, night_deadline, nights_of
+from executor.report.nights import Night, Schedule, due_before, missed, night_deadline, nights_of
 from executor.state.record import Record
 
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from executor.nightly.digest import digest_of
+from executor.report.nights import digest_of
 from executor.state.record import Record
 
 SINCE = "2026-11-21T01:30:00.000Z"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executor.nightly.schedule import MOST, cron_line, marker, ours, spliced, systemd_units
+from executor.commands.admin.cron import MOST, cron_line, marker, ours, spliced, systemd_units
 
 printable = st.text(st.characters(categories=("L", "N", "P", "S", "Zs")), min_size=1, max_size=30).filter(
     str.isprintable

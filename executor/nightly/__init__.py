@@ -1,1 +1,0 @@
-"""Nightly runs and their digest."""
