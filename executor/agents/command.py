@@ -1,8 +1,7 @@
-"""An agent as a command: its argument list, environment and files, its call, the class of its failure.
+"""An agent as a command: its argument list, environment and files, its call, its output, the class of its failure.
 
-A call is repeated when the agent's service failed. Inside a sandbox, the command waits for processes that an agent left
-behind, because the sandbox ends with its first process; outside, the supervisor does the same (`linger` of
-`process.runner.Command`).
+A call is repeated when the agent's service failed. Its output is read without following links or waiting, up to a
+limit.
 
 `doctor` asks here whether an agent can be called: its program, version and log-in. That calls no model and spends
 nothing. The ids of a trace rest on the id of the run: agents are given them while the trace is not yet written.
@@ -14,6 +13,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -24,8 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from executor.agents import acp
-from executor.agents.errors import IN_PLACE, Diagnosis, Ending, classify
-from executor.agents.output import read_output
+from executor.agents.errors import IN_PLACE, Diagnosis, Ending, classify, parse_output
 from executor.errors import InterruptedRunError
 from executor.git.trailers import one_line
 from executor.model.fingerprint import IssueRef
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from executor.process.runner import Ended
     from executor.sandbox.policy import RunContext, Sandboxing
 
+
 __all__ = [
     "LOG",
     "AgentCaller",
@@ -51,13 +51,13 @@ __all__ = [
     "missing_program",
     "ordinary_environment",
     "probe_agent",
+    "read_output",
     "secret_values",
     "secrets_of",
     "span_id",
     "trace_of",
     "trace_variables",
     "traces",
-    "waiting_for_background",
 ]
 
 
@@ -139,39 +139,6 @@ def missing_program(agent: Agent, environment: Mapping[str, str]) -> str | None:
         return None
     where = "cannot be executed" if name.startswith("/") else "is not on PATH"
     return f"agent {agent.name}: {name} {where}"
-
-
-_LOOKS_A_SECOND = 5  # a choice: a look reads one file for each process
-_SCRIPT = """
-"$@" || exit $?
-quiet=0 last=
-while [ $quiet -lt LOOKS ]; do
-    seen=
-    for stat in /proc/[0-9]*/stat; do
-        pid=${stat#/proc/}
-        pid=${pid%/stat}
-        case $pid in 1 | $$) continue ;; esac
-        { read -r line < "$stat"; } 2> /dev/null || continue
-        set -- ${line##*) }
-        [ "$1" = Z ] || seen="$seen $pid ${12} ${13}"
-    done
-    [ -n "$seen" ] || break
-    if [ "$seen" = "$last" ]; then quiet=$((quiet + 1)); else quiet=0 last=$seen; fi
-    sleep PAUSE
-done
-"""
-
-
-def waiting_for_background(argv: tuple[str, ...], quiet_s: float) -> tuple[str, ...]:
-    """Return a command that ends once `argv` and all other processes of its process namespace have ended.
-
-    Processes without processor time for `quiet_s` seconds are not waited for; none is if `argv` fails. The exit code is
-    that of `argv`.
-    """
-    if not quiet_s:
-        return argv
-    script = _SCRIPT.replace("LOOKS", str(max(1, round(quiet_s * _LOOKS_A_SECOND))))
-    return ("sh", "-c", script.replace("PAUSE", str(1 / _LOOKS_A_SECOND)), "sh", *argv)
 
 
 _PATIENCE = 20.0  # seconds; a choice
@@ -414,3 +381,38 @@ def _put_aside(log: Path, output_file: Path | None, number: int) -> None:
 
 def _aside(path: Path, number: int) -> Path:
     return path.with_name(f"{path.stem}-{number}{path.suffix}") if number else path
+
+
+_MOST_LINE = 8 * 2**20  # characters; bounds the memory for output without line ends
+_MOST_BYTES = 256 * 2**20  # characters; bounds the time to read a log, the rest is not read
+_PRINTED_NOISE = 16_000  # characters; as `NOISE`
+
+
+def read_output(agent: Agent, log: Path, output_file: Path | None) -> AgentOutput:
+    """Parse the output in a log.
+
+    Args:
+        agent: the profile of its agent.
+        log: the log file.
+        output_file: file of its structured output; None if that is in the log.
+    """
+    if output_file is None:
+        return parse_output(agent, _lines(log))
+    printed = "".join(_lines(log))[-_PRINTED_NOISE:]
+    found = parse_output(agent, _lines(output_file))
+    return replace(found, noise=printed)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a regular file, long ones truncated; none for other files."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return
+    with open(descriptor, "rb") as file:  # noqa: PTH123  (a descriptor)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return
+        left = _MOST_BYTES
+        while left > 0 and (line := file.readline(min(_MOST_LINE, left))):
+            left -= len(line)
+            yield line.decode("utf-8", "replace")

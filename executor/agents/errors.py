@@ -1,7 +1,7 @@
-"""Classes of failed calls of agents: by structured event, then by output, then by exit code. Pure.
+"""The result of a call of an agent: its parsed output, and the class of its failure. Pure.
 
-The patterns are common to agents and their services; a profile may add its own. The end of a limit is given in
-seconds, as a duration, an epoch or a time of day.
+A failure is classified by structured event, then by output, then by exit code. The patterns are common to agents and
+their services; a profile may add its own. The profile also declares the format of the output.
 
 An agent's output can come from anywhere, so it affects only what happens after a call without a result. After a
 successful call with a change only the profile's own patterns apply; then the checks decide.
@@ -11,29 +11,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
 
+from executor.agents.output import NOISE, AgentOutput, documents_in, event_of, reset_time, take, take_usage
 from executor.git.trailers import one_line
 from executor.state.model import FALLS_BACK, PERMANENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
-    from executor.agents.output import AgentError, AgentOutput
+    from executor.agents.output import AgentError
     from executor.model.agent_profile import Agent
 
-__all__ = [
-    "COMMON",
-    "FALLS_BACK",
-    "IN_PLACE",
-    "PERMANENT",
-    "Diagnosis",
-    "Ending",
-    "classify",
-    "reset_time",
-]
+
+__all__ = ["COMMON", "FALLS_BACK", "IN_PLACE", "PERMANENT", "Diagnosis", "Ending", "classify", "parse_output"]
 
 
 COMMON: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -129,103 +121,6 @@ QUESTION = (
 """A final line that waits for an answer."""
 
 
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_FARTHEST = 32 * 86_400  # seconds; a choice: no limit of an agent resets later than a month from now
-_PART = r"(\d+(?:\.\d+)?)\s*(ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)(?![A-Za-z])"
-_DURATION = re.compile(
-    r"(?:retry|try again|wait|resets?|available|lifted|again)(?:\s+\w+){0,2}?\s*(?:in|after|for|:|=)?\s*"
-    rf"({_PART}(?:[\s,]*(?:and\s+)?{_PART})*)",
-    re.IGNORECASE,
-)
-_SECONDS = re.compile(r"retry[-_ ]after[\"']?\s*[:=]?\s*[\"']?(\d+(?:\.\d+)?)(?![\d:])", re.IGNORECASE)
-_EPOCH = re.compile(r"(?:\||reset\w*[\"']?\s*(?:at\s*)?[:=]?\s*)(1[5-9]\d{8}|2\d{9})(\d{3})?\b", re.IGNORECASE)
-_ISO = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)")
-_CLOCK = re.compile(
-    r"(?:resets?|try again|available|until|lifted|after)\s+(?:again\s+)?(?:at\s+|on\s+)?"
-    r"(?:(?P<month>[A-Z][a-z]{2,8})\.?\s+(?P<day>\d{1,2})(?:st|nd|rd|th)?,?\s+(?:(?P<year>\d{4})\s*,?\s+)?(?:at\s+)?)?"
-    r"(?P<hour>\d{1,2})(?::(?P<minute>\d\d))?\s*(?P<half>[ap])?\.?m?\.?(?![\w:])\s*(?:\((?P<zone>[A-Za-z_+\-/0-9]+)\)|(?P<utc>UTC|GMT))?",
-    re.IGNORECASE,
-)
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-
-
-def reset_time(text: str, now: datetime) -> float | None:
-    """Find the time after `now` in a text, as epoch seconds; None if it has none within a month.
-
-    Args:
-        text: for example ``resets 6am (UTC)``, ``Please try again in 1h 20m``, ``limit reached|1763704800``.
-        now: the current time, with the time zone of times of day.
-    """
-    for read in (_epoch, _iso, _seconds, _duration, _clock):
-        found = read(text, now)
-        if found is not None and 0 <= found - now.timestamp() <= _FARTHEST:
-            return found
-    return None
-
-
-def _epoch(text: str, _now: datetime) -> float | None:
-    match = _EPOCH.search(text)
-    return float(match[1]) if match else None
-
-
-def _iso(text: str, now: datetime) -> float | None:
-    match = _ISO.search(text)
-    if match is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(match[1])
-    except ValueError:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo or UTC)).timestamp()
-
-
-def _seconds(text: str, now: datetime) -> float | None:
-    match = _SECONDS.search(text)
-    if match is None or _DURATION.match(text, match.start()):
-        return None
-    return now.timestamp() + float(match[1])
-
-
-def _duration(text: str, now: datetime) -> float | None:
-    match = _DURATION.search(text)
-    if match is None:
-        return None
-    return now.timestamp() + sum(
-        float(number) * _UNITS["ms" if unit.lower().startswith(("ms", "milli")) else unit[0].lower()]
-        for number, unit in re.findall(_PART, match[1], re.IGNORECASE)
-    )
-
-
-def _clock(text: str, now: datetime) -> float | None:
-    for match in _CLOCK.finditer(text):
-        if match["half"] is None and match["minute"] is None:
-            continue
-        hour, minute = int(match["hour"]), int(match["minute"] or 0)
-        if match["half"]:
-            hour = hour % 12 + (12 if match["half"].lower() == "p" else 0)
-        local = now.astimezone(_zone(match["zone"] or match["utc"], now.tzinfo))
-        try:
-            moment = local.replace(hour=hour, minute=minute, second=0, microsecond=0)
-            if match["month"]:
-                month = _MONTHS.index(match["month"][:3].lower()) + 1
-                moment = moment.replace(year=int(match["year"] or local.year), month=month, day=int(match["day"]))
-        except ValueError:
-            continue
-        if not match["month"] and moment <= local:
-            moment += timedelta(days=1)
-        return moment.timestamp()
-    return None
-
-
-def _zone(name: str | None, own: tzinfo | None) -> tzinfo | None:
-    if name is None:
-        return own
-    try:
-        return UTC if name.upper() in {"UTC", "GMT"} else ZoneInfo(name)
-    except (ValueError, OSError, LookupError):
-        return own
-
-
 IN_PLACE = frozenset({"transient"})
 """Classes after which the agent is called again at once, in its unchanged tree."""
 
@@ -290,6 +185,39 @@ class Diagnosis:
     reason: str
     until: float | None = None
     rest_s: float = 0.0
+
+
+def parse_output(agent: Agent, lines: Iterable[str]) -> AgentOutput:
+    """Parse all lines of an agent's output.
+
+    Args:
+        agent: its profile.
+        lines: the output, line by line; bytes that are not UTF-8 are replaced.
+    """
+    output = AgentOutput()
+    noise: list[str] = []
+    if agent.output == "json":
+        text = "".join(lines)
+        for document in documents_in(text):
+            take(output, agent, document)
+        noise.append("" if output.events else text)
+    else:
+        for line in lines:
+            event = event_of(line) if agent.output == "jsonl" else None
+            if event is not None:
+                take(output, agent, event)
+            else:
+                noise.append(line)
+                if len(noise) > 2_000:  # noqa: PLR2004  (lines; what counts is at the end)
+                    del noise[:1_000]
+            if agent.patterns.usage:
+                take_usage(output, agent.patterns.usage, line)
+    output.noise = "".join(noise)[-NOISE:]
+    if not output.cost_usd and agent.price is not None and output.tokens:
+        output.cost_usd = agent.price.of(output.tokens)
+    if output.cost_usd is not None:
+        output.cost_usd = round(output.cost_usd, 8)
+    return output
 
 
 def classify(agent: Agent, ending: Ending, output: AgentOutput, now: datetime) -> Diagnosis | None:

@@ -1,35 +1,32 @@
-"""Parses an agent's output: conversation id, last message, errors, tokens, money. Pure. It never decides what lands.
+"""What an agent prints: events with its conversation, messages, errors, tokens and money, and times of limits. Pure.
 
-The agent's profile declares the format (`EventRule`, `Patterns.usage`), so another agent needs no code.
-
-Reads an agent's output or output file: follows no links, never waits, limits the size.
+The agent's profile declares the format (`EventRule`, `Patterns.usage`), so another agent needs no code. The end of a
+limit is given in seconds, as a duration, an epoch or a time of day.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import stat
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping
 
     from executor.model.agent_profile import Agent, EventRule
 
 
-__all__ = ["AgentError", "AgentOutput", "parse_output", "read_output"]
+__all__ = ["AgentError", "AgentOutput", "reset_time"]
 
 
 _MOST_EVENT = 4 * 1024 * 1024  # characters; a longer line is printed text, not an event; a choice
 _MOST_ERRORS = 50  # errors; bounds the memory, the last kinds of error repeat the first
 _MOST_DONE = 500  # commands and files; bounds the memory and the report
 _WORDS = 4_000  # characters of one message; more is not shown anywhere
-_NOISE = 16_000  # characters at the end of what is no event; the patterns of errors look there
+NOISE = 16_000  # characters at the end of what is no event; the patterns of errors look there
 _THOUSANDS = {"k": 1_000, "m": 1_000_000}
 
 
@@ -81,40 +78,7 @@ class AgentOutput:
     """The last event was a part of a message, which the next one may continue."""
 
 
-def parse_output(agent: Agent, lines: Iterable[str]) -> AgentOutput:
-    """Parse all lines of an agent's output.
-
-    Args:
-        agent: its profile.
-        lines: the output, line by line; bytes that are not UTF-8 are replaced.
-    """
-    output = AgentOutput()
-    noise: list[str] = []
-    if agent.output == "json":
-        text = "".join(lines)
-        for document in _documents(text):
-            _take(output, agent, document)
-        noise.append("" if output.events else text)
-    else:
-        for line in lines:
-            event = _event(line) if agent.output == "jsonl" else None
-            if event is not None:
-                _take(output, agent, event)
-            else:
-                noise.append(line)
-                if len(noise) > 2_000:  # noqa: PLR2004  (lines; what counts is at the end)
-                    del noise[:1_000]
-            if agent.patterns.usage:
-                _plain_usage(output, agent.patterns.usage, line)
-    output.noise = "".join(noise)[-_NOISE:]
-    if not output.cost_usd and agent.price is not None and output.tokens:
-        output.cost_usd = agent.price.of(output.tokens)
-    if output.cost_usd is not None:
-        output.cost_usd = round(output.cost_usd, 8)
-    return output
-
-
-def _event(line: str) -> dict[str, object] | None:
+def event_of(line: str) -> dict[str, object] | None:
     if not line.startswith("{") or len(line) > _MOST_EVENT:
         return None
     try:
@@ -124,7 +88,7 @@ def _event(line: str) -> dict[str, object] | None:
     return value if isinstance(value, dict) else None
 
 
-def _documents(text: str) -> Iterator[dict[str, object]]:
+def documents_in(text: str) -> Iterator[dict[str, object]]:
     """Yield the JSON document in a text that may start with other text."""
     start = 0 if text.lstrip().startswith("{") else text.find("\n{") + 1
     if start == 0 and not text.lstrip().startswith("{"):
@@ -137,7 +101,7 @@ def _documents(text: str) -> Iterator[dict[str, object]]:
         yield value
 
 
-def _take(output: AgentOutput, agent: Agent, event: dict[str, object]) -> None:
+def take(output: AgentOutput, agent: Agent, event: dict[str, object]) -> None:
     output.events += 1
     going_on = False
     for rule in agent.events:
@@ -260,7 +224,7 @@ def _moment(event: dict[str, object], path: str) -> float | None:
     return None
 
 
-def _plain_usage(output: AgentOutput, pattern: str, line: str) -> None:
+def take_usage(output: AgentOutput, pattern: str, line: str) -> None:
     for match in re.finditer(pattern, line[:10_000]):
         groups: Mapping[str, str | None] = match.groupdict()
         for name in ("input", "cached", "output"):
@@ -281,36 +245,98 @@ def _count(text: str | None) -> int | None:
     return None if number is None else round(number * _THOUSANDS.get(plain[-1], 1))
 
 
-_MOST_LINE = 8 * 2**20  # characters; bounds the memory for output without line ends
-_MOST_BYTES = 256 * 2**20  # characters; bounds the time to read a log, the rest is not read
-_PRINTED_NOISE = 16_000  # characters; as `_NOISE`
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_FARTHEST = 32 * 86_400  # seconds; a choice: no limit of an agent resets later than a month from now
+_PART = r"(\d+(?:\.\d+)?)\s*(ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)(?![A-Za-z])"
+_DURATION = re.compile(
+    r"(?:retry|try again|wait|resets?|available|lifted|again)(?:\s+\w+){0,2}?\s*(?:in|after|for|:|=)?\s*"
+    rf"({_PART}(?:[\s,]*(?:and\s+)?{_PART})*)",
+    re.IGNORECASE,
+)
+_SECONDS = re.compile(r"retry[-_ ]after[\"']?\s*[:=]?\s*[\"']?(\d+(?:\.\d+)?)(?![\d:])", re.IGNORECASE)
+_EPOCH = re.compile(r"(?:\||reset\w*[\"']?\s*(?:at\s*)?[:=]?\s*)(1[5-9]\d{8}|2\d{9})(\d{3})?\b", re.IGNORECASE)
+_ISO = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)")
+_CLOCK = re.compile(
+    r"(?:resets?|try again|available|until|lifted|after)\s+(?:again\s+)?(?:at\s+|on\s+)?"
+    r"(?:(?P<month>[A-Z][a-z]{2,8})\.?\s+(?P<day>\d{1,2})(?:st|nd|rd|th)?,?\s+(?:(?P<year>\d{4})\s*,?\s+)?(?:at\s+)?)?"
+    r"(?P<hour>\d{1,2})(?::(?P<minute>\d\d))?\s*(?P<half>[ap])?\.?m?\.?(?![\w:])\s*(?:\((?P<zone>[A-Za-z_+\-/0-9]+)\)|(?P<utc>UTC|GMT))?",
+    re.IGNORECASE,
+)
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 
-def read_output(agent: Agent, log: Path, output_file: Path | None) -> AgentOutput:
-    """Parse the output in a log.
+def reset_time(text: str, now: datetime) -> float | None:
+    """Find the time after `now` in a text, as epoch seconds; None if it has none within a month.
 
     Args:
-        agent: the profile of its agent.
-        log: the log file.
-        output_file: file of its structured output; None if that is in the log.
+        text: for example ``resets 6am (UTC)``, ``Please try again in 1h 20m``, ``limit reached|1763704800``.
+        now: the current time, with the time zone of times of day.
     """
-    if output_file is None:
-        return parse_output(agent, _lines(log))
-    printed = "".join(_lines(log))[-_PRINTED_NOISE:]
-    found = parse_output(agent, _lines(output_file))
-    return replace(found, noise=printed)
+    for read in (_epoch, _iso, _seconds, _duration, _clock):
+        found = read(text, now)
+        if found is not None and 0 <= found - now.timestamp() <= _FARTHEST:
+            return found
+    return None
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a regular file, long ones truncated; none for other files."""
+def _epoch(text: str, _now: datetime) -> float | None:
+    match = _EPOCH.search(text)
+    return float(match[1]) if match else None
+
+
+def _iso(text: str, now: datetime) -> float | None:
+    match = _ISO.search(text)
+    if match is None:
+        return None
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return
-    with open(descriptor, "rb") as file:  # noqa: PTH123  (a descriptor)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return
-        left = _MOST_BYTES
-        while left > 0 and (line := file.readline(min(_MOST_LINE, left))):
-            left -= len(line)
-            yield line.decode("utf-8", "replace")
+        moment = datetime.fromisoformat(match[1])
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo or UTC)).timestamp()
+
+
+def _seconds(text: str, now: datetime) -> float | None:
+    match = _SECONDS.search(text)
+    if match is None or _DURATION.match(text, match.start()):
+        return None
+    return now.timestamp() + float(match[1])
+
+
+def _duration(text: str, now: datetime) -> float | None:
+    match = _DURATION.search(text)
+    if match is None:
+        return None
+    return now.timestamp() + sum(
+        float(number) * _UNITS["ms" if unit.lower().startswith(("ms", "milli")) else unit[0].lower()]
+        for number, unit in re.findall(_PART, match[1], re.IGNORECASE)
+    )
+
+
+def _clock(text: str, now: datetime) -> float | None:
+    for match in _CLOCK.finditer(text):
+        if match["half"] is None and match["minute"] is None:
+            continue
+        hour, minute = int(match["hour"]), int(match["minute"] or 0)
+        if match["half"]:
+            hour = hour % 12 + (12 if match["half"].lower() == "p" else 0)
+        local = now.astimezone(_zone(match["zone"] or match["utc"], now.tzinfo))
+        try:
+            moment = local.replace(hour=hour, minute=minute, second=0, microsecond=0)
+            if match["month"]:
+                month = _MONTHS.index(match["month"][:3].lower()) + 1
+                moment = moment.replace(year=int(match["year"] or local.year), month=month, day=int(match["day"]))
+        except ValueError:
+            continue
+        if not match["month"] and moment <= local:
+            moment += timedelta(days=1)
+        return moment.timestamp()
+    return None
+
+
+def _zone(name: str | None, own: tzinfo | None) -> tzinfo | None:
+    if name is None:
+        return own
+    try:
+        return UTC if name.upper() in {"UTC", "GMT"} else ZoneInfo(name)
+    except (ValueError, OSError, LookupError):
+        return own

@@ -12,7 +12,7 @@ from executor.environments.making import tree_environment
 from executor.errors import InterruptedRunError, UsageError
 from executor.model.fingerprint import IssueRef
 from executor.process.files import clock_after, scrub
-from executor.sandbox.layout import take_back
+from executor.sandbox.policy import take_back
 from executor.state.budget import Suspension
 from executor.state.events import ReviewerCalled
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from executor.agents.brief import most_useful
@@ -69,27 +69,26 @@ class Made:
     problem: str
 
 
+@dataclass(eq=False)
 class CheckRunner:
-    """Runs the checks of one milestone and stores their verdicts."""
+    """Runs the checks of one milestone and stores their verdicts.
 
-    def __init__(
-        self,
-        context: RunContext,
-        sandboxing: Sandboxing,
-        setup: TreeSetup,
-        verdicts: Verdicts,
-        *,
-        force: bool = False,
-        again: bool = False,
-    ) -> None:
-        self.context = context
-        self.sandboxing = sandboxing
-        self.setup = setup
-        self.verdicts = verdicts
-        self._force = force
-        self.again = again
-        """Whether failures of this run are ignored."""
-        self._digests: dict[tuple[str, str], str] = {}
+    Attributes:
+        context: the run.
+        sandboxing: the sandboxes of its commands.
+        setup: prepares its trees.
+        verdicts: the store of verdicts.
+        force: whether stored verdicts are ignored.
+        again: whether failures of this run are ignored.
+    """
+
+    context: RunContext
+    sandboxing: Sandboxing
+    setup: TreeSetup
+    verdicts: Verdicts
+    force: bool = False
+    again: bool = False
+    _digests: dict[tuple[str, str], str] = field(default_factory=dict, init=False)
 
     def verdict_on(
         self,
@@ -132,7 +131,7 @@ class CheckRunner:
                     trial = _Trial(self, tree, item, slot, tuple(files), issue, log, conditions)
                     return trial.verdict(before, key, seen, quiet=sabotaged)
 
-            shared = self.verdicts.shared() if item.shareable and not (sabotaged or self._force) else None
+            shared = self.verdicts.shared() if item.shareable and not (sabotaged or self.force) else None
             if shared is None:
                 return prove()
             return shared.verdict(self.context, Asked(seen, key, item, conditions, issue), prove)
@@ -214,7 +213,7 @@ class CheckRunner:
 
     def trying_again(self) -> CheckRunner:
         """Return the same runner, but one that ignores failures of this run."""
-        return CheckRunner(self.context, self.sandboxing, self.setup, self.verdicts, force=self._force, again=True)
+        return CheckRunner(self.context, self.sandboxing, self.setup, self.verdicts, force=self.force, again=True)
 
     def check_conditions(self, item: CommandProof) -> dict[str, str]:
         """Return the conditions of a verdict besides tree and check, by name: sandbox, tools, environment."""
@@ -248,7 +247,7 @@ class CheckRunner:
         verdict = self.verdicts.find(tree, key, conditions) if item.reusable else None
         if verdict is None or (verdict.run == self.context.run_id and (verdict.ok or not self.again)):
             return verdict
-        return verdict if verdict.ok and not self._force else None
+        return verdict if verdict.ok and not self.force else None
 
     def boxed(self, item: CommandProof) -> bool:
         """Whether a check runs in the sandbox."""

@@ -19,13 +19,14 @@ import shutil
 import subprocess
 import threading
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from executor.checks.junit import ReportError, read_junit
 from executor.checks.spec import CommandProof
 from executor.errors import ExecutorError, StateFullError
+from executor.model.fingerprint import combined_key
 from executor.process.files import ASKED, read_json, write_atomic, write_json
 from executor.process.runner import sane_path
 
@@ -102,19 +103,19 @@ class Asked:
     issue: str
 
 
+@dataclass(eq=False)
 class Verdicts:
     """The store of verdicts, shared by all milestones of a repository.
 
-    Args:
+    Attributes:
         folder: its folder.
         shared: returns the verdicts of other clones; None if the rules share none.
     """
 
-    def __init__(self, folder: Path, shared: Callable[[], SharedVerdicts | None] = lambda: None) -> None:
-        self._folder = folder
-        self.shared = shared
-        self._guard = threading.Lock()
-        self._busy: dict[tuple[str, str], threading.Lock] = {}
+    folder: Path
+    shared: Callable[[], SharedVerdicts | None] = lambda: None
+    _guard: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _busy: dict[tuple[str, str], threading.Lock] = field(default_factory=dict, init=False)
 
     @contextmanager
     def alone(self, tree: str, key: str) -> Iterator[None]:
@@ -142,7 +143,7 @@ class Verdicts:
         """Whether a verdict of this signer did not hold here."""
         from executor.checks.shared import refuted
 
-        return signer in refuted(self._folder)
+        return signer in refuted(self.folder)
 
     def all(self, tree: str, key: str) -> list[Verdict]:
         """Return the verdicts of a check on a tree, one per set of conditions, the latest last."""
@@ -230,7 +231,7 @@ class Verdicts:
         import hashlib
 
         name = hashlib.sha256(data).hexdigest()
-        path = self._folder / "reports" / name[:2] / name
+        path = self.folder / "reports" / name[:2] / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, zlib.compress(data), durable=False)
@@ -239,25 +240,23 @@ class Verdicts:
     def report(self, name: str) -> bytes | None:
         """Return a stored report; None if it no longer exists."""
         try:
-            return zlib.decompress((self._folder / "reports" / name[:2] / name).read_bytes())
+            return zlib.decompress((self.folder / "reports" / name[:2] / name).read_bytes())
         except (OSError, zlib.error):
             return None
 
     def _write(self, path: Path, value: object) -> None:
-        try:
+        with suppress(OSError, StateFullError):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, value, durable=False)
-        except (OSError, StateFullError):
-            return
 
     def _proof(self, key: str) -> Path:
-        return self._folder / "proofs" / f"{key.removeprefix('sha256:')[:40]}.json"
+        return self.folder / "proofs" / f"{key.removeprefix('sha256:')[:40]}.json"
 
     def _path(self, tree: str, key: str) -> Path:
-        return self._folder / tree[:1] / f"{tree}-{key.removeprefix('sha256:')[:40]}.json"
+        return self.folder / tree[:1] / f"{tree}-{key.removeprefix('sha256:')[:40]}.json"
 
     def _flaky(self, key: str) -> Path:
-        return self._folder / "flaky" / f"{key.removeprefix('sha256:')[:40]}.json"
+        return self.folder / "flaky" / f"{key.removeprefix('sha256:')[:40]}.json"
 
 
 def _differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
@@ -275,6 +274,7 @@ ABSENT = "absent"
 _TIMEOUT = 30  # seconds; a tool that does not print its version by then has none
 
 
+_TOOLS = "_tools.json"
 _LAUNCHERS = frozenset(
     "bash bun bundle cargo cat conda docker env go java kubectl make mise nix node npm npx php pipx pnpm podman poetry "  # noqa: SIM905
     "python rbenv ruby sh ssh uv uvx yarn".split()
@@ -282,19 +282,21 @@ _LAUNCHERS = frozenset(
 """Programs whose own file does not reflect the version of the tool that they print."""
 
 
+@dataclass(eq=False)
 class ToolVersions:
     """Returns the version of the tool that would run; one process per tool and change of its program file.
 
     A version that another program prints (``docker run image tool --version``) can change without any change of a file.
     It is cached too; `ask_again` queries it again at the start of a run.
+
+    Attributes:
+        cache: the folder of the caches of all milestones.
     """
 
-    def __init__(self, cache: Path) -> None:
-        self._path = cache / "_tools.json"
-        self._asked_path = cache / ASKED
-        self._lock = threading.Lock()
-        self._known: dict[str, str] | None = None
-        self._asked: dict[str, str] | None = None
+    cache: Path
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _known: dict[str, str] | None = field(default=None, init=False)
+    _asked: dict[str, str] | None = field(default=None, init=False)
 
     def ask_again(self) -> None:
         """Query versions again that may have changed without a change of the program's file."""
@@ -306,11 +308,11 @@ class ToolVersions:
                 fresh[words] = self._ask(program, tuple(arguments))
             if fresh != asked:
                 self._asked = fresh
-                self._keep(self._asked_path, fresh)
+                self._keep(self.cache / ASKED, fresh)
 
     def _read_asked(self) -> dict[str, str]:
         if self._asked is None:
-            self._asked = _texts(self._asked_path)
+            self._asked = _texts(self.cache / ASKED)
         return self._asked
 
     def _indirect(self, program: str, arguments: tuple[str, ...]) -> str:
@@ -319,7 +321,7 @@ class ToolVersions:
             asked = self._read_asked()
             if words not in asked:
                 asked[words] = self._ask(program, arguments)
-                self._keep(self._asked_path, asked)
+                self._keep(self.cache / ASKED, asked)
             return asked[words]
 
     def version(self, check: Check) -> str:
@@ -335,10 +337,10 @@ class ToolVersions:
         key = " ".join([program, *check.version[1:], str(facts.st_mtime_ns), str(facts.st_size)])
         with self._lock:
             if self._known is None:
-                self._known = _texts(self._path)
+                self._known = _texts(self.cache / _TOOLS)
             if key not in self._known:
                 self._known[key] = self._ask(program, check.version[1:])
-                self._keep(self._path, self._known)
+                self._keep(self.cache / _TOOLS, self._known)
             return self._known[key]
 
     def _ask(self, program: str, arguments: tuple[str, ...]) -> str:
@@ -357,10 +359,8 @@ class ToolVersions:
 
     def _keep(self, path: Path, value: Mapping[str, str]) -> None:
         if path.parent.is_dir():
-            try:
+            with suppress(ExecutorError):
                 write_json(path, value, durable=False)
-            except ExecutorError:
-                return
 
 
 def _texts(path: Path) -> dict[str, str]:
@@ -405,6 +405,10 @@ def differences(old: Mapping[str, Mapping[str, str]], new: Mapping[str, Mapping[
     return lines
 
 
+_NONE = combined_key(())
+"""Key of no checks, whose description needs no file."""
+
+
 def keep_checks(folder: Path, proofs: Proofs) -> None:
     """Store the description of an issue's checks in the folder of its milestone, under their key."""
     path = _path(folder, proofs.key)
@@ -415,7 +419,7 @@ def keep_checks(folder: Path, proofs: Proofs) -> None:
 
 def kept_checks(folder: Path, key: str) -> dict[str, dict[str, str]] | None:
     """Return a stored description of checks, or None."""
-    found = read_json(_path(folder, key))
+    found = read_json(_path(folder, key)) if key != _NONE else {}
     return found if isinstance(found, dict) else None
 
 

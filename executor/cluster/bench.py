@@ -14,13 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from executor.agents import acp
-from executor.agents.command import (
-    child_environment,
-    missing_program,
-    secret_values,
-    secrets_of,
-    waiting_for_background,
-)
+from executor.agents.command import child_environment, missing_program, secret_values, secrets_of
 from executor.cluster.exchange import LOG_FILE, OUT_FOLDER
 from executor.cluster.orders import Order, ProtocolError, Result, ended_as
 from executor.errors import ExecutorError
@@ -31,8 +25,8 @@ from executor.git.worktrees import ImportLimits, ImportRefusedError, Workspace, 
 from executor.model.agent_profile import Agent
 from executor.process.files import left_file
 from executor.process.runner import Command
-from executor.sandbox.bubblewrap import find_sandbox, object_folders, probe, sandbox_problem
-from executor.sandbox.layout import copies_for, take_back
+from executor.sandbox.bubblewrap import find_sandbox, object_folders, probe, sandbox_problem, waiting_for_background
+from executor.sandbox.policy import copies_for, take_back
 from executor.stop_rules.content import blotted, known_secrets
 
 if TYPE_CHECKING:

@@ -8,20 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from executor.agents.command import (
-    LOG,
-    child_environment,
-    cost_of,
-    missing_program,
-    trace_variables,
-    waiting_for_background,
-)
+from executor.agents.command import LOG, child_environment, cost_of, missing_program, trace_variables
 from executor.checks.run import tail
 from executor.checks.setup import Unready
 from executor.errors import UsageError
 from executor.git.worktrees import ImportRefusedError, leads_out
 from executor.process.files import left_file, scrub
-from executor.sandbox.layout import take_back
+from executor.sandbox.bubblewrap import waiting_for_background
+from executor.sandbox.policy import take_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -340,7 +340,8 @@ class MilestoneRun:
         """Store the spec text in progress, so that later changes can be shown line by line."""
         observer = self.session.observer
         keep_spec(self.folder, observer.spec_key(ref), observer.spec(ref))
-        keep_checks(self.folder, observer.proofs(ref))
+        if (proofs := observer.proofs(ref)).items:
+            keep_checks(self.folder, proofs)
 
     def record_landed(self, landing: Landing, attempt: int, *, proved: bool = True) -> None:
         """Journal a landing and the results it builds on; marks a landing that was not proved in its final form."""

@@ -35,7 +35,7 @@ from executor.environments.installing import (
     node_modules,
     requirements_step,
 )
-from executor.environments.interpreters import Redirection, first_interpreter
+from executor.environments.interpreters import Redirection, first_interpreter, leading_into
 from executor.environments.python import python_conditions, python_environment
 from executor.git.checkout import checkouts_of
 from executor.git.command import Git
@@ -48,15 +48,6 @@ if TYPE_CHECKING:
     from executor.environments.python import PythonEnvironment
     from executor.git.command import Repository
     from executor.git.worktrees import Workspace
-
-from typing import TYPE_CHECKING
-
-from executor.environments.interpreters import leading_into
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from executor.environments.interpreters import Interpreter
 
 
 __all__ = [

@@ -288,7 +288,8 @@ def left_file(out: Path, name: str, secrets: Iterable[str] = (), most: int = _LA
         data = opened.read(most + 1)
     if len(data) > most:
         return f"is larger than {most // 1024} KiB"
-    return Redactor(secrets).redact(data)
+    values = tuple(secrets)
+    return Redactor(values).redact(data) if values else data
 
 
 def end_of(path: Path, most: int) -> str:

@@ -26,7 +26,7 @@ SHORTEST = 8  # characters; what is shorter is too likely to be an ordinary word
 _WINDOW = 4  # bytes of an anchor
 _ENOUGH = 200  # bytes of a form among which a rare one will be found
 _COMMON_FIRST = b" etaoinsrlhdcumpfgbyvwk.-_/=,:0123456789()\"'\n[]TESAIPCRNFDOLMx"
-_RARITY = {byte: -place for place, byte in enumerate(reversed(_COMMON_FIRST), start=1)}
+_RARITY = dict(zip(reversed(_COMMON_FIRST), range(-1, -1 - len(_COMMON_FIRST), -1), strict=True))
 _LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _URL_KEPT = (  # besides letters and digits: what well-known encoders leave as it is
     b"_.-~",  # RFC 3986, quote(safe="")

@@ -1,6 +1,9 @@
 """Wraps a command so that it sees the system read-only, its own tree, and nothing else of the machine.
 
 The client of bubblewrap. Other modules decide which commands are wrapped, and what happens without bubblewrap.
+
+The command waits for processes that an agent left behind, because the sandbox ends with its first process. Outside of a
+sandbox, the supervisor does the same (`linger` of `process.runner.Command`).
 """
 
 from __future__ import annotations
@@ -39,7 +42,8 @@ from executor.sandbox.layout import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Sandbox", "find_sandbox", "object_folders", "probe", "sandbox_problem"]
+
+__all__ = ["Sandbox", "find_sandbox", "object_folders", "probe", "sandbox_problem", "waiting_for_background"]
 
 _PROBES = Path(__file__).with_name("probes.py")
 _NO_BWRAP = "bubblewrap (bwrap) is not installed"
@@ -232,3 +236,36 @@ def _identity(path: str | Path) -> list[int] | None:
     except OSError:
         return None
     return [status.st_dev, status.st_ino]
+
+
+_LOOKS_A_SECOND = 5  # a choice: a look reads one file for each process
+_SCRIPT = """
+"$@" || exit $?
+quiet=0 last=
+while [ $quiet -lt LOOKS ]; do
+    seen=
+    for stat in /proc/[0-9]*/stat; do
+        pid=${stat#/proc/}
+        pid=${pid%/stat}
+        case $pid in 1 | $$) continue ;; esac
+        { read -r line < "$stat"; } 2> /dev/null || continue
+        set -- ${line##*) }
+        [ "$1" = Z ] || seen="$seen $pid ${12} ${13}"
+    done
+    [ -n "$seen" ] || break
+    if [ "$seen" = "$last" ]; then quiet=$((quiet + 1)); else quiet=0 last=$seen; fi
+    sleep PAUSE
+done
+"""
+
+
+def waiting_for_background(argv: tuple[str, ...], quiet_s: float) -> tuple[str, ...]:
+    """Return a command that ends once `argv` and all other processes of its process namespace have ended.
+
+    Processes without processor time for `quiet_s` seconds are not waited for; none is if `argv` fails. The exit code is
+    that of `argv`.
+    """
+    if not quiet_s:
+        return argv
+    script = _SCRIPT.replace("LOOKS", str(max(1, round(quiet_s * _LOOKS_A_SECOND))))
+    return ("sh", "-c", script.replace("PAUSE", str(1 / _LOOKS_A_SECOND)), "sh", *argv)

@@ -3,18 +3,24 @@
 An agent requires a sandbox in its profile. Commands that run on trees (checks, repairs, rules) use one as soon as any
 agent of the milestone requires it: such a tree contains that agent's work, also after it has landed.
 
-The port through which agents, checks and sandboxes access the run of a milestone.
+A program's settings, hooks and plug-ins outside the tree later run as the user, outside of any sandbox. So an agent
+gets a copy of its folder for one attempt, and only files that its profile names (a renewed log-in) are written back.
+
+`RunContext` is the port through which agents, checks and sandboxes access the run of a milestone.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import stat
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from executor.errors import UsageError
 from executor.sandbox.bubblewrap import find_sandbox, object_folders, probe, sandbox_problem
-from executor.sandbox.layout import copies_for
 from executor.state.events import Unsandboxed
 from executor.state.model import UNKNOWN_AGENT, UNSANDBOXED
 from executor.stop_rules.evaluate import Hit
@@ -35,7 +41,8 @@ if TYPE_CHECKING:
     from executor.state.events import Event
     from executor.state.model import Attempt
 
-__all__ = ["INSTALL", "RunContext", "Sandboxing", "unsandboxed_warning"]
+
+__all__ = ["INSTALL", "RunContext", "Sandboxing", "copies_for", "take_back", "unsandboxed_warning"]
 
 
 class Accounts(Protocol):
@@ -322,3 +329,108 @@ def unsandboxed_warning(agents: Iterable[Agent], problem: str, *, lands: bool) -
     )
     access = "their processes can access everything that you can"
     return f"NO SANDBOX for {who}: {problem}; {access}; {then}. Better: {INSTALL}"
+
+
+_LARGEST = 5_000_000
+"""Maximum bytes of a copied file."""
+_MOST = 5_000
+"""Maximum number of copied files."""
+_LARGEST_BACK = 256 * 1024
+"""Maximum bytes of a file that is written back."""
+_LEFT_OUT = frozenset(
+    ("projects", "sessions", "history", "file-history", "todos", "logs", "log", "debug", "tmp", "shell-snapshots")
+) | {"statsig", "telemetry", "storage", "snapshot", "tool-output", "archived_sessions", "backups"}
+"""Folders of past sessions: large, and not needed by an agent."""
+
+
+def copies_for(agent: Agent, folder: Path) -> list[tuple[Path, Path]]:
+    """Copy the `copied` paths of a profile again; returns pairs of the copy and the path at which it appears.
+
+    Raises:
+        OSError: no space is left for them.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    pairs: list[tuple[Path, Path]] = []
+    for number, name in enumerate(agent.copied):
+        place = Path(name).expanduser()
+        if not place.exists():
+            continue
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        copy = folder / str(number)
+        if place.is_dir():
+            _copy_folder(place, copy)
+        else:
+            shutil.copy2(place, copy)
+        pairs.append((copy, place))
+    return pairs
+
+
+def take_back(agent: Agent, folder: Path) -> None:
+    """Write the `written_back` files of a profile back if they are still of the same kind; then remove the copies.
+
+    Only a regular file of limited size counts, and only if the file existed before; JSON must remain a JSON object.
+    """
+    if not folder.is_dir():
+        return
+    try:
+        for name in agent.written_back:
+            place = Path(name).expanduser()
+            data = _written(_copy_of(place, agent.copied, folder))
+            if data is None or not place.is_file() or data == place.read_bytes() or not _fits(place, data):
+                continue
+            fresh = place.with_name(f"{place.name}.{os.getpid()}.new")
+            fresh.write_bytes(data)
+            shutil.copymode(place, fresh)
+            fresh.replace(place)
+    except OSError:
+        pass  # the log-in of the next attempt is the one from before
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _copy_folder(place: Path, copy: Path) -> None:
+    count = 0
+    for root, folders, files in os.walk(place):
+        folders[:] = [name for name in folders if name not in _LEFT_OUT]
+        inside = copy / Path(root).relative_to(place)
+        inside.mkdir(mode=0o700, exist_ok=True)
+        for name in files:
+            path = Path(root, name)
+            facts = path.lstat()
+            if stat.S_ISREG(facts.st_mode) and facts.st_size <= _LARGEST and count < _MOST:
+                shutil.copy2(path, inside / name)
+                count += 1
+            elif path.is_symlink():
+                (inside / name).symlink_to(path.readlink())
+
+
+def _copy_of(place: Path, copied: Sequence[str], folder: Path) -> Path | None:
+    for number, name in enumerate(copied):
+        root = Path(name).expanduser()
+        if place == root or root in place.parents:
+            return folder / str(number) / place.relative_to(root) if place != root else folder / str(number)
+    return None
+
+
+def _written(path: Path | None) -> bytes | None:
+    """Return the content of a file from an untrusted process; None if it, or a folder of its path, is a link."""
+    if path is None:
+        return None
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with os.fdopen(handle, "rb") as file:
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > _LARGEST_BACK or path.resolve() != path.absolute():
+            return None
+        return file.read(_LARGEST_BACK + 1)
+
+
+def _fits(place: Path, data: bytes) -> bool:
+    if place.suffix != ".json":
+        return b"\0" not in data
+    try:
+        return isinstance(json.loads(data), dict)
+    except (ValueError, RecursionError):
+        return False

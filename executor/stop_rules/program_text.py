@@ -10,15 +10,9 @@ from __future__ import annotations
 import ast
 import posixpath
 import re
+import shlex
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
-
-
-import shlex
-from typing import TYPE_CHECKING
 
 from executor.model.paths import name_of, suffix_of
 from executor.stop_rules.test_evidence.test_suite import settings_of_tools

@@ -10,30 +10,21 @@ imported by it.
 
 from __future__ import annotations
 
+import posixpath
 import re
+import sys
 import unicodedata
 from typing import TYPE_CHECKING
 
-from executor.model.paths import CLIKE, is_documentation, is_test, suffix_of
+from executor.model.paths import CLIKE, is_documentation, is_test, name_of, suffix_of
 from executor.stop_rules.content import LARGEST
+from executor.stop_rules.test_evidence.test_suite import is_test_name
 from executor.stop_rules.view import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from executor.git.diff import FileChange, Finding, Line
-
-import posixpath
-import sys
-from typing import TYPE_CHECKING
-
-from executor.model.paths import name_of
-from executor.stop_rules.test_evidence.test_suite import is_test_name
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
-
-    from executor.git.diff import FileChange, Finding
 
 
 __all__ = ["behaves_otherwise", "shadowing_modules"]

@@ -13,8 +13,9 @@ another function, or in a file that has changed meanwhile, need a new approval.
 
 from __future__ import annotations
 
+import posixpath
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,18 +24,9 @@ from executor.model.fingerprint import digest
 from executor.model.paths import is_documentation, is_test, matches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from executor.git.diff import Change, Finding
-
-import posixpath
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
-
-    from executor.git.diff import Change
 
 
 __all__ = [

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executor.agents.output import parse_output
+from executor.agents.errors import parse_output
 from executor.model.agent_profile import Agent, Price
 
 TABLES = tomllib.loads((Path(__file__).parents[2] / "rules" / "agents.toml").read_text(encoding="utf-8"))["agent"]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executor.agents.errors import Diagnosis, Ending, classify
-from executor.agents.output import AgentOutput, parse_output
+from executor.agents.errors import Diagnosis, Ending, classify, parse_output
+from executor.agents.output import AgentOutput
 from executor.model.agent_profile import Agent
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from executor.agents.output import parse_output
+from executor.agents.errors import parse_output
 from executor.checks.junit import ReportError, read_junit
 from executor.config.load_milestones import TomlError, read_toml
 from executor.forge.pull_request import harmless, read_mark

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from executor.agents.errors import reset_time
+from executor.agents.output import reset_time
 from executor.model.agent_profile import Agent
 from executor.model.rules import Caps
 from executor.state.budget import Choice, Ledger, Suspension, Wait, choose

@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from executor.agents.output import AgentOutput, read_output
+from executor.agents.command import read_output
+from executor.agents.output import AgentOutput
 from executor.checks.base import base_remedy
 from executor.checks.spec import slug_of
 from executor.commands.base import JSON_OPTION, Command, Options, Output, print_json, safe, table
