@@ -13,17 +13,14 @@ from typing import TYPE_CHECKING
 from executor.importers.draft import Draft, DraftIssue, Notes, listed, milestone_id, refused
 from executor.importers.formats.tasks import head_fields, resolved, title_of
 from executor.importers.importer import guide_of
-from executor.importers.reading.fields import fields_of, files_in, labelled
+from executor.importers.reading.fields import Tracking, fields_of, files_in, goal_of, labelled, own_section, tracking_of
 from executor.importers.reading.markdown import Document, Row, Section, Table, document, flat, plain
-from executor.importers.reading.table_rows import Tracking, tracking_of
-from executor.importers.reading.words import kind_of, needs_in, status_notes, status_of, word_of
+from executor.importers.reading.words import kind_of, needs_in, pending_note, status_notes, status_of, word_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from executor.importers.source import Source
-
-from executor.importers.reading.table_rows import ASIDE, columns_of, has_phases, in_phases, is_id, rows_of
 
 __all__ = ["Tables"]
 
@@ -37,6 +34,34 @@ _AFTER = re.compile(
     r"#?([\w.]+)\s+(?:\w+\s+){0,4}?(?:only after|after|depends? on|needs?|requires?|waits? for|(?:is )?blocked by|follows)\s+((?:#?[\w.]*\d[\w.]*(?:\s*(?:,|and|&)\s*)?)+)",
     re.IGNORECASE,
 )
+_NONE = re.compile(r"^\W*(?:none|n/a|no dependencies|-)", re.IGNORECASE)
+_PHASE = re.compile(r"^(?:Phase|Stage|Wave|Sprint)\s+\w+\s*(?:[:.–—-]\s*(.*)|\((.*)\)\s*)?$", re.IGNORECASE)
+_AFTER_NAME = re.compile(r"\s*(?:[–—-]\s*Issues?\s*#.*|\(P\d\))\s*$", re.IGNORECASE)
+_PRIORITY = re.compile(r"\((P[0-3])\)")
+_ASIDE = re.compile(
+    r"\b(?:backlog|future|out of scope|risks?|nice to have|deferred|appendix|glossary|completed issues|tracking|template|example)\b",
+    re.IGNORECASE,
+)
+# Meaning -> the names of the column in lower case; the first of several counts.
+_COLUMNS = {
+    "id": "issue #|#|id|task id|story id|task|milestone|ticket|no|no.|nr|number|step|story|issue|wp|key",
+    "title": "title|titulo|título|name|issue|task|description|summary|story|feature|what|deliverable|slice",
+    "file": "issue file|spec file|spec",
+    "needs": "dependencies|dependency|depends on|depends|blocked by|needs|deps|prerequisites|requires",
+    "priority": "priority|prio",
+    "size": "est. size|size|sizing|estimate|effort",
+    "branch": "feature branch|branch",
+    "token": "pr title token|token|pr token",
+    "status": "status|state|done",
+    "type": "type|kind|task type",
+    "agent": "assigned agent|agent",
+    "files": "files|file(s)|expected files",
+    "accept": "acceptance criteria|after this|acceptance|success criteria|done when",
+    "text": "description|details|notes|scope",
+}
+_KEYS = frozenset({"files", "accept", "branch", "token", "file", "type", "priority", "size"})
+_FEWEST = 2  # known columns; one alone stands in tables that are no plan
+_RISKS = frozenset({"severity", "impact", "probability", "likelihood", "mitigation", "risk", "mitigations"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +75,11 @@ class _Line:
     line: int
     cells: Mapping[str, str]
 
+    def word(self, meaning: str) -> str:
+        """Return a cell without marks; empty if it is missing or only a dash."""
+        text = plain(self.cells.get(meaning, ""))
+        return text if text.strip(" -–—") else ""
+
 
 @dataclass(slots=True)
 class _Reading:
@@ -59,7 +89,6 @@ class _Reading:
     overview: dict[str, str]
     phases: dict[str, str] = field(default_factory=dict)
     lines: list[_Line] = field(default_factory=list)
-    used: set[str] = field(default_factory=set)
 
 
 class Tables:
@@ -73,16 +102,13 @@ class Tables:
         if source.files or source.stem.endswith((".json", ".jsonl", ".csv", ".tsv", ".yaml", ".yml")):
             return 0
         doc = document(source.text)
-        phased = has_phases(doc.sections)
-        rows = [
-            row
-            for part, phase, _ in in_phases(doc.sections)
+        phased = _has_phases(doc.sections)
+        found = any(
+            _rows_of(table, in_phase=bool(phase), phased=phased, part=part)
+            for part, phase, _ in _in_phases(doc.sections)
             for table in part.tables
-            for row in rows_of(table, in_phase=bool(phase), phased=phased, part=part)
-        ]
-        if not rows:
-            return 0
-        return 70 if phased else 50
+        )
+        return (70 if phased else 50) if found else 0
 
     def read(self, source: Source) -> Draft:
         """Return the milestone of a plan; issue files next to it become the specs."""
@@ -103,8 +129,9 @@ class Tables:
         rest = [part for part in doc.sections if part.line not in tracking.lines]
         for part in doc.sections:
             doc.account.inform(part.numbers(), "")
+        named = source.folder if source.stem.startswith("implementation") else source.stem
         return Draft(
-            milestone_id(plain(overview.get("milestone", "")), doc.title(), _file_id(source)),
+            milestone_id(plain(overview.get("milestone", "")), doc.title(), named),
             _title(reading),
             fields,
             tuple((name, goal) for name, goal in reading.phases.items() if any(line.phase == name for line in lines)),
@@ -117,22 +144,20 @@ class Tables:
         )
 
 
-def _file_id(source: Source) -> str:
-    return source.stem if not source.stem.startswith("implementation") else source.folder
-
-
 def _find(reading: _Reading) -> None:
     """Collect the rows of the plan; similar rows and tables are noted."""
-    phased = has_phases(reading.doc.sections)
-    for part, phase, priority in in_phases(reading.doc.sections):
+    phased = _has_phases(reading.doc.sections)
+    for part, phase, priority in _in_phases(reading.doc.sections):
         if phase and phase not in reading.phases:
-            goal = next((flat(item.value) for item in labelled(part.prose()) if item.key == "goal"), "")
-            reading.phases[phase] = goal
+            reading.phases[phase] = goal_of(part)
         for table in part.tables:
-            columns = columns_of(table)
-            rows = list(rows_of(table, in_phase=bool(phase), phased=phased, part=part))
+            columns = _columns_of(table)
+            rows = _rows_of(table, in_phase=bool(phase), phased=phased, part=part)
             if not rows:
-                _left(reading, table, part, phase)
+                # A table with many known columns looks like a part of the plan.
+                if {"id", "title"} <= columns.keys() and (phase or len(columns) > _FEWEST):
+                    where = f' below "{plain(part.title)}"' if part.title else ""
+                    reading.notes.add(table.line, f"the table{where} does not list issues; it is kept in the overview")
                 continue
             unknown = [name for name in table.columns if name and name not in columns.values()]
             if unknown:
@@ -141,22 +166,14 @@ def _find(reading: _Reading) -> None:
                 _row(reading, row, columns, phase, priority)
 
 
-def _left(reading: _Reading, table: Table, part: Section, phase: str) -> None:
-    """Note a table that looks like a part of the plan but is none."""
-    columns = columns_of(table)
-    if {"id", "title"} <= columns.keys() and (phase or len(columns) > 2):  # noqa: PLR2004
-        where = f' below "{plain(part.title)}"' if part.title else ""
-        reading.notes.add(table.line, f"the table{where} does not list issues; it is kept in the overview")
-
-
 def _row(reading: _Reading, row: Row, columns: Mapping[str, str], phase: str, priority: str) -> None:
     cells = {meaning: row.cells.get(name, "") for meaning, name in columns.items()}
     name = re.sub(r"^(?:Task|Issue)\s+", "", plain(cells["id"]).lstrip("#").strip(), flags=re.IGNORECASE)
     title = plain(cells["title"])
     if not any(flat(cell) for cell in row.cells.values()):
         return
-    if not is_id(name) or not title:
-        what = "a number" if not is_id(name) else "a title"
+    if not _is_id(name) or not title:
+        what = "a number" if not _is_id(name) else "a title"
         shown = " | ".join(flat(cell) for cell in row.cells.values())
         reading.notes.add(row.line, f'the row "{shown}" lacks {what} and was left out', f"rows without {what}")
         return
@@ -197,13 +214,12 @@ def _words(line: _Line, fields: dict[str, object], notes: Notes) -> None:
     """Read priority, size, type, agent, files and acceptance of a row."""
     cells = line.cells
     for key in ("priority", "size", "type"):
-        word = plain(cells.get(key, ""))
-        if word.strip(" -–—") and (value := word_of(key, word, f"{line.id}: ", notes, line.line)):
+        word = line.word(key)
+        if word and (value := word_of(key, word, f"{line.id}: ", notes, line.line)):
             fields[key] = value
     if "priority" not in fields and line.priority:
         fields["priority"] = line.priority
-    agent = plain(cells.get("agent", ""))
-    if agent.strip(" -–—"):
+    if agent := line.word("agent"):
         fields["agent"] = agent
     paths, odd = files_in([cells.get("files", "")])
     if paths:
@@ -219,52 +235,40 @@ def _words(line: _Line, fields: dict[str, object], notes: Notes) -> None:
 
 def _naming(line: _Line, fields: dict[str, object], notes: Notes) -> None:
     """Read the title token and the branch of a row: ``feat(m4)`` and ``feat/m4-01-settings``."""
-    raw = plain(line.cells.get("token", ""))
+    raw = line.word("token")
     token = _TOKEN.match(raw)
     if token:
         fields["token"] = raw.strip("`").rstrip(":")
         if token[1] != "feat" and "type" not in fields:
             fields["type"] = kind_of(token[1])
-    elif raw.strip(" -–—"):
-        notes.add(
-            line.line, f'{line.id}: the title token "{raw}" was not imported', "title tokens that were not imported"
-        )
-    branch = plain(line.cells.get("branch", ""))
-    if branch.strip(" -–—"):
+    elif raw:
+        text = f'{line.id}: the title token "{raw}" was not imported'
+        notes.add(line.line, text, "title tokens that were not imported")
+    if branch := line.word("branch"):
         match = _BRANCH.match(branch)
         short = match[2] if match else branch.rpartition("/")[2]
         if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", short):
             fields["slug"] = short
         else:
-            notes.add(
-                line.line, f'{line.id}: the branch "{branch}" was not imported', "branches that were not imported"
-            )
+            text = f'{line.id}: the branch "{branch}" was not imported'
+            notes.add(line.line, text, "branches that were not imported")
 
 
 def _text(reading: _Reading, line: _Line, folder: str, fields: dict[str, object]) -> str:
     """Return the spec of a row: its issue file, or the text of the row."""
-    file = plain(line.cells.get("file", ""))
-    file = file if file.strip(" -–—") else ""
+    file = line.word("file")
     source, text = reading.source, None
     if file and not _PLACE.search(file):
         text = source.read(f"{folder}{file}") if folder else None
         text = text if text is not None else source.beside(file)
     if text is None:
         if "file" in line.cells:
-            reading.notes.add(
-                line.line,
-                f"{line.id}: its issue file {file or '(none)'} was not found; write its spec",
-                "issue files that were not found; write their specs",
-            )
+            said = f"{line.id}: its issue file {file or '(none)'} was not found; write its spec"
+            reading.notes.add(line.line, said, "issue files that were not found; write their specs")
         detail = plain(line.cells.get("text", ""))
-        rows = [
-            f"- {name}: {cell}"
-            for name, cell in line.cells.items()
-            if name not in {"id", "title", "text"} and cell.strip(" -–—")
-        ]
-        return "\n\n".join(
-            part for part in (f"# {line.title}", detail if detail != line.title else "", "\n".join(rows)) if part
-        )
+        more = {name: cell for name, cell in line.cells.items() if name not in {"id", "title", "text"}}
+        rows = "\n".join(f"- {name}: {cell}" for name, cell in more.items() if cell.strip(" -–—"))
+        return "\n\n".join(filter(None, (f"# {line.title}", detail if detail != line.title else "", rows)))
     doc = document(text, file=file)
     found = fields_of(doc.sections, line.id)
     reading.notes.adopt((*doc.notes, *found.notes), file)
@@ -272,12 +276,8 @@ def _text(reading: _Reading, line: _Line, folder: str, fields: dict[str, object]
         if found.values.get(key):
             fields[key] = list(dict.fromkeys([*listed(fields, key), *listed(found.values, key)]))
     if found.needs:
-        reading.notes.add(
-            found.needs_line,
-            f'{line.id}: its file says "{flat(found.needs)}"; the needs of the plan count',
-            "dependencies in issue files; those of the plan count",
-            file,
-        )
+        said = f'{line.id}: its file says "{flat(found.needs)}"; the needs of the plan count'
+        reading.notes.add(found.needs_line, said, "dependencies in issue files; those of the plan count", file)
     return text.strip("\n")
 
 
@@ -291,11 +291,7 @@ def _standing(line: _Line, tracking: Tracking, notes: Notes) -> tuple[bool, str]
         notes += status_notes(line.id, word, line.line)
     if state in {"skipped", "cancelled", "other"} or line.id in tracking.skipped:
         said = word or f"skipped: {tracking.skipped.get(line.id, '')}"
-        notes.add(
-            line.line,
-            f'{line.id}: the status "{said}" was not imported; it is pending here',
-            "a status that was not imported",
-        )
+        notes.append(pending_note(line.id, said, line.line))
     return done, "" if done else hold
 
 
@@ -314,11 +310,7 @@ def _dependency_notes(reading: _Reading, order: Sequence[str]) -> dict[str, list
             if hits:
                 said = "; ".join(f"{own[0]} needs {', '.join(needs)}" for own, needs in hits)
                 reading.notes.add(item.line, f"dependency notes: {said}")
-            elif (
-                text
-                and not re.match(r"^\W*(?:none|n/a|no dependencies|-)", text, re.IGNORECASE)
-                and not _PLACE.search(text)
-            ):
+            elif text and not _NONE.match(text) and not _PLACE.search(text):
                 reading.notes.add(item.line, f'dependency notes that were not understood: "{text}"')
     return found
 
@@ -326,7 +318,7 @@ def _dependency_notes(reading: _Reading, order: Sequence[str]) -> dict[str, list
 def _head(reading: _Reading, folder: str) -> tuple[dict[str, object], str, list[str]]:
     """Return the fields of the milestone, the text of its epic, and the milestones that it builds on."""
     source, overview, notes = reading.source, reading.overview, reading.notes
-    plan = [part for part in reading.doc.sections if part.level <= 2 and not ASIDE.search(plain(part.title))]  # noqa: PLR2004
+    plan = [part for part in reading.doc.sections if part.level <= 2 and not _ASIDE.search(plain(part.title))]  # noqa: PLR2004
     fields, after = head_fields([part for part in plan if "checklist" not in part.title.casefold()], notes)
     fields.pop("branch", None)
     branch = plain(re.sub(r"\s+\(.*$", "", overview.get("milestone branch", overview.get("branch", ""))))
@@ -360,11 +352,8 @@ def _checks(reading: _Reading, fields: dict[str, object]) -> None:
         fields["_commands"] = list(found)
         first = min(found.values())
         commands = ", ".join(f"`{command}`" for command in found)
-        reading.notes.add(
-            first,
-            f"the plan runs {commands} before a merge; declare them in rules/checks.toml, or import with --trust "
-            "to prove them before the release",
-        )
+        text = f"the plan runs {commands} before a merge; declare them in rules/checks.toml"
+        reading.notes.add(first, f"{text}, or import with --trust to prove them before the release")
 
 
 def _title(reading: _Reading) -> str:
@@ -397,3 +386,58 @@ def _context(reading: _Reading) -> list[str]:
                     else:
                         found.append(path)
     return found
+
+
+def _has_phases(sections: Sequence[Section]) -> bool:
+    """Return whether a plan has chapters that are phases."""
+    return any(_PHASE.match(plain(part.title)) for part in sections if part.level)
+
+
+def _in_phases(sections: Sequence[Section]) -> Iterator[tuple[Section, str, str]]:
+    """Yield the sections, each with its phase and the priority of that phase; both may be empty."""
+    phase = priority = ""
+    level = 0
+    for part in sections:
+        match = _PHASE.match(plain(part.title)) if part.level else None
+        if match:
+            phase = _AFTER_NAME.sub("", match[1] or match[2] or "").strip() or plain(part.title)
+            found = _PRIORITY.search(part.title)
+            priority, level = (found[1] if found else ""), part.level
+        elif part.level and part.level <= level:
+            phase = priority = ""
+            level = 0
+        if own_section(part):
+            continue
+        yield part, phase, priority
+
+
+def _columns_of(table: Table) -> dict[str, str]:
+    """Map meanings to column names; a column has one meaning."""
+    found: dict[str, str] = {}
+    for meaning, names in _COLUMNS.items():
+        name = next((name for name in names.split("|") if name in table.columns and name not in found.values()), "")
+        if name:
+            found[meaning] = name
+    if found.get("id") == "issue" and "title" not in found:
+        del found["id"]
+    return found
+
+
+def _rows_of(table: Table, *, in_phase: bool, phased: bool, part: Section) -> tuple[Row, ...]:
+    """Return the rows of a table if it lists issues."""
+    columns = _columns_of(table)
+    if not {"id", "title"} <= columns.keys() or (phased and not in_phase) or _ASIDE.search(plain(part.title)):
+        return ()
+    if set(table.columns) & _RISKS and "needs" not in columns:
+        return ()
+    plan = columns.keys() - {"id", "title", "text"}
+    ids = [plain(row.cells.get(columns["id"], "")).lstrip("#").strip() for row in table.rows]
+    # Outside of phases a table of action items looks like a plan; a plan has dependencies, or two keys of issues.
+    if not in_phase and "needs" not in plan and len(plan & _KEYS) < _FEWEST:
+        return ()
+    return table.rows if any(_is_id(name) for name in ids) else ()
+
+
+def _is_id(text: str) -> bool:
+    """Return whether a cell can be the id of an issue."""
+    return bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text)) and bool(re.search(r"\d", text))

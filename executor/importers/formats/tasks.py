@@ -9,29 +9,21 @@ from typing import TYPE_CHECKING
 
 from executor.importers.draft import Draft, DraftIssue, Note, Notes, listed, milestone_id, refused
 from executor.importers.importer import guide_of
-from executor.importers.reading.fields import Fields, fields_of, label_key, labelled, meaning
+from executor.importers.reading.fields import Fields, Labelled, fields_of, goal_of, label_key, labelled, meaning
 from executor.importers.reading.markdown import Document, Section, document, flat, plain
-from executor.importers.reading.words import Ids, milestones_in, needs_in, status_notes, status_of
+from executor.importers.reading.words import Ids, milestones_in, needs_in, pending_note, status_notes, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from executor.importers.source import Source
 
-from executor.importers.reading.table_rows import (
-    MILESTONE,
-    TASK,
-    Head,
-    handoff_claims,
-    head_of,
-    is_handoff,
-    is_markdown,
-)
+from executor.importers.reading.fields import MILESTONE, TASK, Head, head_of
 
 __all__ = ["Tasks", "head_fields", "resolved", "title_of"]
 
 _TICKED = re.compile(r"^\s*[-*+]\s+\[[xX]\]")
-_NUMBERED = re.compile(r"^()?(0\d\d)\s*[:.–—-]\s+(.+)$".replace("()?", ""))
+_NUMBERED = re.compile(r"^(0\d\d)\s*[:.–—-]\s+(.+)$")
 _PHASE = re.compile(r"^(?:phase|stage|part|wave|sprint|epic)\s+\w+", re.IGNORECASE)
 _CHAPTER = re.compile(r"^(?:phase|stage|wave|sprint|step)\s+\w+", re.IGNORECASE)
 _WORD = re.compile(
@@ -42,7 +34,9 @@ _HEAD_KEYS = frozenset({"goal", "branch"})
 _TEMPLATE = re.compile(
     r"\{[A-Za-z][^{}\n]{0,40}\}|<[A-Z][A-Z_ ]+>|\[(?:title|name|description|component|feature)\b[^\]]*\]", re.IGNORECASE
 )
-_LETTERED = re.compile(r"^[A-Z]{1,2}\d*$")
+
+
+_COMPLETE = re.compile(r"^\W*(?:complete[d]?|done|finished)\b\W*(?:\(.*\)\W*)?$", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -76,12 +70,9 @@ class Tasks:
         if is_handoff(source):
             return 96
         doc = document(source.text, TASK)
-        heads = [part for part in doc.sections if part.level and head_of(part.title)]
-        if heads:
+        if any(part.level and head_of(part.title) for part in doc.sections):
             return 60
-        return (
-            55 if len([part for part in doc.sections if part.level > 1 and head_of(part.title, MILESTONE)]) > 0 else 0
-        )
+        return 55 if any(part.level > 1 and head_of(part.title, MILESTONE) for part in doc.sections) else 0
 
     def read(self, source: Source) -> Draft:
         """Return the milestone of a Markdown file."""
@@ -321,11 +312,8 @@ def _issue(
     resolved(needs.rest, head.id, found.needs_line or own[0].line, notes)
     after += needs.milestones
     if needs.milestones:
-        notes.add(
-            found.needs_line,
-            f"{head.id} needs {', '.join(needs.milestones)}; a milestone waits for milestones as a whole",
-            "an issue needs a milestone",
-        )
+        text = f"{head.id} needs {', '.join(needs.milestones)}; a milestone waits for milestones as a whole"
+        notes.add(found.needs_line, text, "an issue needs a milestone")
     if needs.names:
         values["needs"] = needs.names
     if part.phase:
@@ -336,16 +324,8 @@ def _issue(
     done, hold = _state(found, head, claims, own[0].line, notes)
     texts = [own[0].text(), *(section.whole() for section in own[1:])]
     text = "\n\n".join(text.strip("\n") for text in texts if text)
-    return DraftIssue(
-        head.id,
-        head.title or f"Task {head.id}",
-        text,
-        own[0].line,
-        values,
-        done=done,
-        hold=hold,
-        outside=tuple(needs.unknown),
-    )
+    title = head.title or f"Task {head.id}"
+    return DraftIssue(head.id, title, text, own[0].line, values, done, hold, tuple(needs.unknown))
 
 
 def _state(found: Fields, head: Head, claims: set[str], line: int, notes: Notes) -> tuple[bool, str]:
@@ -356,11 +336,7 @@ def _state(found: Fields, head: Head, claims: set[str], line: int, notes: Notes)
     if found.status and (found.state == "done" or not done):
         notes += status_notes(head.id, found.status, line)
     if found.state == "cancelled" and not done:
-        notes.add(
-            line,
-            f'{head.id}: the status "{found.status}" was not imported; it is pending here',
-            "a status that was not imported",
-        )
+        notes.append(pending_note(head.id, found.status, line))
     return done, ""
 
 
@@ -383,55 +359,90 @@ def head_fields(parts: Sequence[Section], notes: Notes) -> tuple[dict[str, objec
             found.setdefault("branch", None)
         top = part.level <= 2  # noqa: PLR2004
         for item in labelled(part.prose()):
-            _head_field(item.key, item.label, item.value, item.items, item.line, found, after, notes, top=top)
+            _head_field(item, found, after, notes, top=top)
         if meaning(part.title) in {"accept", "needs", "goal"} and top:
             body = [flat(line) for _, line in part.prose() if line.strip()]
             items = [item.text for item in part.items] or ([" ".join(body)] if body else [])
-            _head_field(meaning(part.title), label_key(part.title), "", items, part.line, found, after, notes, top=True)
+            item = Labelled(part.line, label_key(part.title), meaning(part.title), "", items)
+            _head_field(item, found, after, notes, top=True)
     return {key: value for key, value in found.items() if value}, after
 
 
-def _head_field(
-    key: str,
-    label: str,
-    value: str,
-    items: Sequence[str],
-    line: int,
-    found: dict[str, object],
-    after: list[str],
-    notes: Notes,
-    *,
-    top: bool,
-) -> None:
-    text = flat(" ".join([value, *items]))
-    milestone = label.startswith("milestone ") and meaning(label.removeprefix("milestone "))
-    key = milestone or key
+def _head_field(item: Labelled, found: dict[str, object], after: list[str], notes: Notes, *, top: bool) -> None:
+    text, line = flat(" ".join([item.value, *item.items])), item.line
+    key = (item.label.startswith("milestone ") and meaning(item.label.removeprefix("milestone "))) or item.key
     if key == "goal" and text and "goal" not in found:
         found["goal"] = text
-    elif key == "branch" and value and "branch" not in found:
-        branch = plain(re.sub(r"\s+\(.*$", "", value))
+    elif key == "branch" and item.value and "branch" not in found:
+        branch = plain(re.sub(r"\s+\(.*$", "", item.value))
         if re.fullmatch(r"[\w./-]+", branch):
             found["branch"] = branch
         else:
             notes.add(line, f'the branch "{branch}" was not imported')
     elif key == "accept" and top:
-        claims = [flat(one) for one in [value, *items] if one.strip()]
+        claims = [flat(one) for one in [item.value, *item.items] if one.strip()]
         found["accept"] = list(dict.fromkeys([*listed(found, "accept"), *claims]))
     elif key in {"builds_on", "needs"} and text:
         names = milestones_in(text)
         after += names
         if not names and not re.match(r"^\W*(?:none|n/a|nothing|-)", text, re.IGNORECASE):
-            notes.add(line, f'{label}: "{text}" was not understood', "dependencies that were not understood")
+            notes.add(line, f'{item.label}: "{text}" was not understood', "dependencies that were not understood")
     elif key == "status" and status_of(text) not in {"", "other"}:
         notes.add(line, f'the plan\'s status "{text}" was not imported; what has landed is read from git')
 
 
 def _goal_of(doc: Document, name: str) -> str:
-    part = next(part for part in doc.sections if plain(part.title) == name)
-    return next((flat(item.value) for item in labelled(part.prose()) if item.key == "goal"), "")
+    return goal_of(next(part for part in doc.sections if plain(part.title) == name))
 
 
 def title_of(heading: str) -> str:
     """Return a heading without its number and without words that only mean "plan"."""
     bare = _WORD.sub("", plain(heading))
     return _PLAN_WORDS.sub("", bare) or bare
+
+
+def is_markdown(source: Source) -> bool:
+    """Return whether a source may be Markdown: it has no data suffix."""
+    return not source.stem.endswith((".json", ".jsonl", ".csv", ".tsv", ".yaml", ".yml", ".toml"))
+
+
+def is_handoff(source: Source) -> bool:
+    """Return whether a text reports completed tasks instead of a plan."""
+    if source.files or not is_markdown(source):
+        return False
+    parts = document(source.text, TASK).sections
+    title = next((plain(part.title) for part in parts if part.level == 1), "")
+    if re.match(r"^handoff", source.stem) or re.match(r"^handoff\b", title, re.IGNORECASE):
+        return True
+    heads = [head for part in parts if part.level and (head := head_of(part.title))]
+    return bool(heads) and all(_COMPLETE.match(head.title) or (head.done and not head.title) for head in heads)
+
+
+def handoff_claims(source: Source, notes: Notes) -> set[str]:
+    """Return the completed tasks in the handoff next to a plan: ``HANDOFF_M4.md``, ``HANDOFF.md``."""
+    number = milestone_id(source.stem) or milestone_id(document(source.text).title())
+    names = [name for name in source.siblings if re.match(r"^handoff\b|^handoff_", name, re.IGNORECASE)]
+    wanted = [
+        name
+        for name in names
+        if number and re.search(rf"(?:^|[_\W]){re.escape(number)}(?:[_\W]|$)", name, re.IGNORECASE)
+    ]
+    wanted = wanted or [name for name in names if re.fullmatch(r"handoff\.md", name, re.IGNORECASE)]
+    found: set[str] = set()
+    for name in wanted[:1]:
+        text = source.beside(name) or ""
+        done = [
+            head.id
+            for part in document(text, TASK).sections
+            if part.level
+            and (head := head_of(part.title))
+            and (
+                head.done
+                or re.match(r"^\W*(?:complete|done|finished)", head.title, re.IGNORECASE)
+                or re.search(r"\b(?:complete[d]?|done)\W*$", head.title, re.IGNORECASE)
+            )
+        ]
+        found |= set(done)
+        said = f"says that {', '.join(done)} are complete" if done else "names no complete task"
+        notes.add(0, f"the handoff {name} next to the plan {said}; its text stays there")
+    return found

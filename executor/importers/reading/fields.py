@@ -1,4 +1,4 @@
-"""The fields of a task in Markdown: labels with values, criteria, files, status words, priority, size. Pure."""
+"""A task in Markdown: its heading, its labelled fields, and claims of a plan that it is completed. Pure."""
 
 from __future__ import annotations
 
@@ -8,21 +8,29 @@ from typing import TYPE_CHECKING
 
 from executor.importers.draft import Notes, listed
 from executor.importers.reading.markdown import flat, plain
-from executor.importers.reading.words import State, status_of, word_of
+from executor.importers.reading.words import State, status_of, without_status, word_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from executor.importers.reading.markdown import Section
+    from executor.importers.reading.markdown import Document, Item, Section
 
 __all__ = [
+    "MILESTONE",
+    "TASK",
     "Fields",
+    "Head",
     "Labelled",
+    "Tracking",
     "fields_of",
     "files_in",
+    "goal_of",
+    "head_of",
     "label_key",
     "labelled",
     "meaning",
+    "own_section",
+    "tracking_of",
 ]
 
 
@@ -38,6 +46,7 @@ _NONE = frozenset(
     {"", "-", "--", "—", "–", "none", "n/a", "na", "nothing", "no", "tbd", "none.", "(none)", "nil", "keine"}
 )
 _PATH = re.compile(r"[\w@.*?\[\]+-]+(?:/[\w@.*?\[\]+-]+)*/?")
+_NO_PATHS = frozenset({"n/a", "and/or", "e.g", "i.e", "e.g.", "i.e."})
 _BARE_FILES = frozenset(
     {"dockerfile", "makefile", "license", "justfile", "procfile", "gemfile", "rakefile", "cargo.lock"}
 )
@@ -125,6 +134,11 @@ def label_key(label: str) -> str:
 def meaning(label: str) -> str:
     """Return a label's meaning: files, type, needs, priority, size, accept, number, agent, status, ...; or empty."""
     return _KEYS.get(label_key(label), "")
+
+
+def goal_of(part: Section) -> str:
+    """Return the goal that a section states; empty without one."""
+    return next((flat(item.value) for item in labelled(part.prose()) if item.key == "goal"), "")
 
 
 def labelled(lines: Sequence[tuple[int, str]]) -> Iterator[Labelled]:
@@ -294,14 +308,141 @@ def files_in(texts: Sequence[str]) -> tuple[list[str], list[str]]:
 def _like_a_path(word: str) -> bool:
     if word.casefold() in _BARE_FILES:
         return True
-    if (
-        "://" in word
-        or not re.search(r"[A-Za-z]", word)
-        or word.casefold() in {"n/a", "and/or", "e.g", "i.e", "e.g.", "i.e."}
-    ):
+    if "://" in word or not re.search(r"[A-Za-z]", word) or word.casefold() in _NO_PATHS:
         return False
     return (
         "/" in word.strip("/")
         or bool(re.fullmatch(r"[\w.*{}<>\[\]-]*\.[A-Za-z][A-Za-z0-9]{0,5}", word))
         or word.endswith("/")
     )
+
+
+_ID = r"[A-Za-z]{0,3}\d+[A-Za-z]?(?:[.-]\d+[A-Za-z]?)*(?![\w])(?!\.\d)|[A-Z]{1,2}\d*(?=\s*[:.–—-])|[A-Z]{1,2}\.\d+(?![\w.])"
+_HEAD = r"^(?:\[[ xX]\]\s*)?(?:[^\w\s\[(~`*]+\s*)?\[?{unit}(?:s[\s#]+|[\s#:_-]+|s?(?=\d))({id})\]?\s*(?:[:.)–—-]+\s*|\s+|$)(.*)$"
+# An id stands apart from its unit unless it begins with a digit: "Tasks: sync" names no task "s".
+TASK = re.compile(_HEAD.format(unit="Task", id=_ID), re.IGNORECASE)
+MILESTONE = re.compile(_HEAD.format(unit="Milestone", id=_ID), re.IGNORECASE)
+_WORDS = {"to", "of", "in", "a", "an", "is", "as", "at", "on", "or", "by", "if", "we", "it", "do", "go"}
+
+
+@dataclass(slots=True)
+class Head:
+    """A task heading: its id, its title, and the meaning of its marks."""
+
+    id: str
+    title: str
+    done: bool = False
+    struck: bool = False
+
+
+def head_of(title: str, pattern: re.Pattern[str] = TASK) -> Head | None:
+    """Return the task of a heading; None if it names none."""
+    struck = title.strip().startswith("~~")
+    match = pattern.match(plain(title.replace("~~", "")))
+    if match is None or (not match[1].isupper() and match[1].casefold() in _WORDS):
+        return None
+    rest = match[2]
+    bare, done = without_status(rest)
+    if re.match(r"^\W*(?:\[[xX]\]|[✅☑✔])", title.strip()):
+        done = True
+    return Head(match[1], plain(bare.replace("~~", "").strip()), done, struck)
+
+
+_KINDS = (
+    ("done", re.compile(r"^completed? issues?|^done\b", re.IGNORECASE)),
+    ("stopped", re.compile(r"^blocked|needs review|^stopped", re.IGNORECASE)),
+    ("skipped", re.compile(r"^skipped", re.IGNORECASE)),
+    ("pulls", re.compile(r"^open (?:prs?|pull requests?)", re.IGNORECASE)),
+    ("now", re.compile(r"^current phase", re.IGNORECASE)),
+)
+_SAMPLE = re.compile(
+    r"^(?:\(none\)|none\b|\**(?:enhanced|standard|code review findings)?\s*\**format)|[{][^}]*[}]|<[A-Z_]+>|#XX",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"#?\(?(?:plan\s+)?#([\w.]+)|^\W*([A-Za-z]?\d[\w.]*)")
+_OWN = re.compile(r"<!-- milestone \S+: (?:begin|end) -->")
+
+
+@dataclass(slots=True)
+class Tracking:
+    """The claims of a plan: ids of finished issues, of stopped or skipped ones with the reason, the section's lines."""
+
+    done: set[str] = field(default_factory=set)
+    stopped: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    lines: set[int] = field(default_factory=set)
+
+
+def own_section(part: Section) -> bool:
+    """Return whether a section was written by `doit export`, which is never read back."""
+    return bool(re.match(r"^Tracking: \S+ - ", part.title))
+
+
+def tracking_of(doc: Document, order: Sequence[str], notes: Notes) -> Tracking:
+    """Return the claims of a plan's progress sections.
+
+    Args:
+        doc: the plan.
+        order: the ids of its issues.
+        notes: receives parts that were not understood.
+    """
+    found = Tracking()
+    written = False
+    for part in doc.sections:
+        if any(_OWN.search(line) and "begin" in line for _, line in part.lines):
+            written = True
+        kind = next((kind for kind, pattern in _KINDS if pattern.search(plain(part.title))), "")
+        if kind and not written and not own_section(part):
+            for item in part.items:
+                _claim(kind, item, found, order, notes)
+        if kind or re.match(r"^tracking\b", part.title, re.IGNORECASE):
+            found.lines.add(part.line)
+            doc.account.inform(part.numbers(), "since it tracks progress, which is read from git")
+        if any(_OWN.search(line) and "end" in line for _, line in part.lines):
+            written = False
+    return found
+
+
+def _claim(kind: str, item: Item, found: Tracking, order: Sequence[str], notes: Notes) -> None:
+    if _SAMPLE.search(item.text):
+        return
+    names = _names(item.text, order)
+    if kind == "done":
+        if item.ticked or status_of(item.text) == "done":
+            found.done.update(names[:1])
+            if not names:
+                notes.add(item.first, f'"{plain(item.text)}" is ticked, but is not an issue of this plan')
+    elif kind in {"stopped", "skipped"}:
+        reason = _reason(item)
+        if not names:
+            notes.add(item.first, f'{kind}: "{plain(item.text)}" names no issue of this plan')
+        elif kind == "stopped":
+            found.stopped[names[0]] = reason
+        else:
+            found.skipped[names[0]] = reason
+    elif kind == "pulls":
+        notes.add(
+            item.first,
+            f'the open pull request "{plain(item.text)}" was not imported',
+            "open pull requests that were not imported",
+        )
+
+
+def _names(text: str, order: Sequence[str]) -> list[str]:
+    known = {name.casefold(): name for name in order} | {name.casefold().lstrip("0"): name for name in order}
+    # A finding's heading has the forge's number first and the plan's in parentheses, which counts.
+    hits = re.findall(r"\(plan #([\w.]+)\)", text) + [one or other for one, other in _NUMBER.findall(plain(text))]
+    return [known[hit.casefold().strip(".")] for hit in hits if hit.casefold().strip(".") in known]
+
+
+def _reason(item: Item) -> str:
+    parts = re.split(r"\s+[—–-]\s+", plain(item.text))
+    words = [part for part in parts[1:] if re.match(r"^(?:STOP|Skipped|Needs|Reason)\b", part, re.IGNORECASE)]
+    lines = [
+        child.text
+        for child in item.children
+        for child in child.walk()
+        if re.match(r"^\**(?:Reason|Needs|Fix)\b", child.text, re.IGNORECASE)
+    ]
+    text = "; ".join([*words, *map(plain, lines)]) or plain(item.text)
+    return flat(re.sub(r"^(?:STOP|Skipped)\s*:\s*", "", text, flags=re.IGNORECASE))

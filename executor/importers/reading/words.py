@@ -22,6 +22,7 @@ __all__ = [
     "kind_of",
     "milestones_in",
     "needs_in",
+    "pending_note",
     "plain",
     "priority_of",
     "size_of",
@@ -159,12 +160,17 @@ def status_of(word: str) -> State:
     return next((state for state, pattern in _STATES if pattern.search(text)), "other")
 
 
+def pending_note(name: str, status: str, line: int, file: str = "") -> Note:
+    """Return the note on a status that has no counterpart here."""
+    text = f'{name}: the status "{flat(status)}" was not imported; it is pending here'
+    return Note(line, text, "a status that was not imported", file)
+
+
 def status_notes(name: str, status: str, line: int, file: str = "") -> list[Note]:
     """Return a note on a status that is not imported, or that has more details than "done"; else none."""
     state = status_of(status)
     if state in {"other", "skipped"}:
-        text = f'{name}: the status "{flat(status)}" was not imported; it is pending here'
-        return [Note(line, text, "a status that was not imported", file)]
+        return [pending_note(name, status, line, file)]
     if state == "done" and not _DONE_ALONE.match(plain(status)):
         text = f'{name}: the status "{flat(status)}" was read as done'
         return [Note(line, text, "a status that was read as done", file)]
