@@ -16,14 +16,14 @@ LOWEST = "3.11"
 def tests(session: nox.Session) -> None:
     """The suite with the newest dependencies."""
     session.install("-e", ".[test]")
-    session.run("python", "-m", "pytest", "-q", "-n", "2", *session.posargs)
+    session.run("python", "-m", "pytest", "-q", "-n", "3", *session.posargs)
 
 
 @nox.session(python=LOWEST)
 def lowest(session: nox.Session) -> None:
     """The suite with the oldest dependencies that pyproject.toml allows."""
     session.install("--resolution", "lowest-direct", "-e", ".[test]")
-    session.run("python", "-m", "pytest", "-q", "-n", "2", *session.posargs)
+    session.run("python", "-m", "pytest", "-q", "-n", "3", *session.posargs)
 
 
 @nox.session(python="3.13")
@@ -41,7 +41,7 @@ def coverage(session: nox.Session) -> None:
     """Branch coverage of the engine, model, state and status packages; below 95 % it fails."""
     session.install("-e", ".[test]")
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", "-q", "-n", "2", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", "-q", "-n", "3", *session.posargs)
     session.run("coverage", "combine", "-q")
     session.run("coverage", "report")
 

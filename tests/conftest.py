@@ -17,6 +17,9 @@ pytest.register_assert_rewrite("tests.reliability.world")
 
 from tests.support import CHECKOUT, PARSED, Repo  # noqa: E402  (after what is said above)
 
+TESTS_AT_ONCE = 16
+"""Tests that xdist gives a process at a time; by default it gives hundreds, and one process has all slow ones."""
+
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile(
     "campaign",
@@ -38,6 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # of a shell's `&`, which all children would inherit
     if hasattr(config, "workerinput"):
         return
+    if getattr(config.option, "maxschedchunk", 0) is None:
+        config.option.maxschedchunk = TESTS_AT_ONCE
     folders = [str(CHECKOUT / "executor")]
     if not Path(cache_from_source(pytest.__file__)).exists():
         folders.append(sysconfig.get_path("purelib"))

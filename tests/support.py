@@ -254,6 +254,40 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
+def pytest_command() -> str:
+    """The usual call of pytest as a check, by an interpreter that starts it fast."""
+    return f"{python_with_pytest()} -m pytest -q -p no:cacheprovider"
+
+
+@cache
+def python_with_pytest() -> Path:
+    """An interpreter with pytest and nothing else, made once a process: it starts pytest in a third of the time."""
+    folder = Path(tempfile.mkdtemp(prefix="python"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return small_venv(folder / "venv") / "bin" / "python"
+
+
+def small_venv(venv: Path) -> Path:
+    """Make a virtual environment with pytest and nothing else; it does not need a package index."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    site = venv / "lib" / version / "site-packages"
+    site.mkdir(parents=True)
+    (venv / "bin").mkdir()
+    base = Path(os.path.realpath(sys.executable))
+    (venv / "pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n")
+    for name in ("python", "python3"):
+        (venv / "bin" / name).symlink_to(base)
+    (venv / "bin" / "pytest").write_text(
+        f"#!{venv}/bin/python\nimport sys\nfrom pytest import console_main\nsys.exit(console_main())\n"
+    )
+    (venv / "bin" / "pytest").chmod(0o755)
+    for entry in Path(pytest.__file__).parents[1].iterdir():
+        if entry.name.split("-")[0] in {"pytest", "_pytest", "iniconfig", "packaging", "pluggy", "pygments", "py.py"}:
+            copy = shutil.copytree if entry.is_dir() else shutil.copy2
+            copy(entry, site / entry.name)
+    return venv
+
+
 def unpack(archive: tarfile.TarFile, folder: Path) -> None:
     """Extract an archive that the tests trust; Python before 3.11.4 has no filters."""
     more: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}

@@ -28,5 +28,5 @@ def test_the_wheel_has_the_rules_the_types_marker_and_the_console_script(tmp_pat
 def test_the_readme_has_the_two_commands_that_ci_runs() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert ".venv/bin/pip install -q -e . && .venv/bin/doit milestone:quickstart -n 4" in readme
-    assert ".venv/bin/pip install -q -e '.[test]' && .venv/bin/python -m pytest -q -n 2" in readme
+    assert ".venv/bin/pip install -q -e '.[test]' && .venv/bin/python -m pytest -q -n 3" in readme
     assert "pip install -q -e '.[test]'" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")

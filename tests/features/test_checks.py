@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import Repo, issue
+from tests.support import Repo, issue, python_with_pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 BRANCH = "milestone/m1-test-m1"
-PYTEST = f"{sys.executable} -P -m pytest -q -p no:cacheprovider"
 
 
 @pytest.fixture
@@ -250,7 +249,12 @@ def test_exit_0_without_a_report_is_not_believed(repo: Repo) -> None:
     repo.write("test_one.py", "import code\n\ndef test_one():\n    assert code.ok()\n".replace("code", "thing"))
     repo.write("thing.py", "def ok():\n    return True\n")
     repo.commit("tests")
-    check(repo, "tests", run=f"{PYTEST} --rootdir=. --junitxml={{report}}", env={"PYTHONPATH": "."})
+    check(
+        repo,
+        "tests",
+        run=f"{python_with_pytest()} -P -m pytest -q -p no:cacheprovider --rootdir=. --junitxml={{report}}",
+        env={"PYTHONPATH": "."},
+    )
     hack = "printf 'import os\\nos._exit(0)\\n' > thing.py"
     repo.milestone("m1", issue("a", hack, checks=["tests"], allow=["judge-tampering"]))
     repo.write("rules/limits.toml", "attempts = 1\n")
@@ -262,7 +266,12 @@ def test_exit_0_without_a_report_is_not_believed(repo: Repo) -> None:
 def test_failures_that_the_base_has_too_do_not_count_where_a_project_says_so(repo: Repo) -> None:
     repo.write("test_old.py", "def test_old():\n    assert False\n")
     repo.commit("old failure")
-    check(repo, "tests", run=f"{PYTEST} --rootdir=. --junitxml={{report}}", only_new_failures=True)
+    check(
+        repo,
+        "tests",
+        run=f"{python_with_pytest()} -P -m pytest -q -p no:cacheprovider --rootdir=. --junitxml={{report}}",
+        only_new_failures=True,
+    )
     good = "printf 'def test_new():\\n    assert 1 + 1 == 2\\n' > test_new.py"
     bad = "printf 'def test_bad():\\n    assert 1 + 1 == 3\\n' > test_bad.py"
     repo.milestone("m1", issue("good", good, checks=["tests"]) + issue("bad", bad, checks=["tests"], needs=["good"]))

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import base64
 import shutil
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.features.test_isolation import BOX, boxed, needs_sandbox, on_bare_machine, profile
-from tests.support import issue
+from tests.support import issue, pytest_command
 
 if TYPE_CHECKING:
     from tests.support import Repo
 
 BRANCH = "milestone/m1-test-m1"
-PYTEST = f"{sys.executable} -m pytest -q -p no:cacheprovider"
 PAGES = "".join(
     f"def {name}(request):\n    a = 1\n    b = 2\n    c = 3\n    return a + b + c\n\n\n" for name in ("public", "admin")
 )
@@ -84,7 +82,9 @@ BREAK = "printf 'def add(a, b):\\n    return 7\\n' > calc.py; sed -i 's/== 3/== 
 
 def test_an_approval_of_a_package_does_not_waive_the_tests_of_the_base(repo: Repo) -> None:
     calc(repo)
-    repo.milestone("m1", issue("a", f"{BREAK}; mkdir sub; echo b==1 > sub/requirements.txt", accept=[{"run": PYTEST}]))
+    repo.milestone(
+        "m1", issue("a", f"{BREAK}; mkdir sub; echo b==1 > sub/requirements.txt", accept=[{"run": pytest_command()}])
+    )
     repo.doit("milestone:m1").check(4)
     repo.doit("approve", "m1/a", "--reason", "b is fine").check()
     repo.doit("milestone:m1").check(1)
@@ -94,7 +94,7 @@ def test_an_approval_of_a_package_does_not_waive_the_tests_of_the_base(repo: Rep
 def test_changed_tests_that_are_declared_are_named_to_a_person(repo: Repo) -> None:
     calc(repo)
     more = "printf '\\n\\ndef test_new():\\n    assert add(2, 2) == 7\\n' >> tests/test_calc.py"
-    declared = {"accept": [{"run": PYTEST}], "files": ["calc.py", "tests/test_calc.py"]}
+    declared = {"accept": [{"run": pytest_command()}], "files": ["calc.py", "tests/test_calc.py"]}
     honest = "printf '\\n\\ndef test_new():\\n    assert add(2, 2) == 4\\n' >> tests/test_calc.py"
     repo.milestone("m1", issue("a", f"{BREAK}; {more}", **declared) + issue("b", honest, **declared))
     repo.doit("milestone:m1").check(4)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from executor.sandbox.bubblewrap import find_sandbox, sandbox_problem
-from tests.support import issue
+from tests.support import issue, small_venv
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.support import Repo
 
 BRANCH = "milestone/m1-test-m1"
@@ -35,23 +35,8 @@ def installed(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> Path:
     repo.write("src/app/__init__.py", "def f():\n    return 1\n")
     repo.write("tests/test_f.py", "import app\n\n\ndef test_f():\n    assert app.f() == 1\n")
     repo.commit("package")
-    venv = repo.path.parent / "venv"
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    site = venv / "lib" / version / "site-packages"
-    site.mkdir(parents=True)
-    (venv / "bin").mkdir()
-    base = Path(os.path.realpath(sys.executable))
-    (venv / "pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n")
-    for name in ("python", "python3"):
-        (venv / "bin" / name).symlink_to(base)
-    (venv / "bin" / "pytest").write_text(
-        f"#!{venv}/bin/python\nimport sys\nfrom pytest import console_main\nsys.exit(console_main())\n"
-    )
-    (venv / "bin" / "pytest").chmod(0o755)
-    for entry in Path(pytest.__file__).parents[1].iterdir():
-        if entry.name.split("-")[0] in {"pytest", "_pytest", "iniconfig", "packaging", "pluggy", "pygments", "py.py"}:
-            copy = shutil.copytree if entry.is_dir() else shutil.copy2
-            copy(entry, site / entry.name)
+    venv = small_venv(repo.path.parent / "venv")
+    site = next(venv.glob("lib/*/site-packages"))
     (site / "__editable__.app-1.0.pth").write_text(f"{repo.path}/src\n")
     monkeypatch.setenv("PATH", f"{venv}/bin:{os.environ['PATH']}")
     return venv

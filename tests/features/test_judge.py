@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import Repo, issue
+from tests.support import Repo, issue, pytest_command, python_with_pytest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,6 @@ def write(path: str, text: str) -> str:
     return f"mkdir -p $(dirname {path}); cat > {path} <<'EOF'\n{text}\nEOF\n"
 
 
-PYTEST = f"{sys.executable} -m pytest -q -p no:cacheprovider"
 PYTHON_PROJECT = {
     "calc.py": "def add(a, b):\n    return a + b\n",
     "pytest.ini": "[pytest]\npythonpath = .\npython_files = test_*.py check_*.py\n",
@@ -141,14 +140,14 @@ def landed(repo: Repo, cases: dict[str, tuple[str, str]], **more: object) -> dic
 
 def test_python_attacks_do_not_land(tmp_path: Path) -> None:
     repo = project(tmp_path / "repo", PYTHON_PROJECT)
-    cases = {name: (script, PYTEST) for name, script in PYTHON.items()} | PYTHON_SCRIPTS
+    cases = {name: (script, pytest_command()) for name, script in PYTHON.items()} | PYTHON_SCRIPTS
     found = landed(repo, cases)
     assert {name: status for name, status in found.items() if status not in {"failed", "review"}} == {}
 
 
 def test_honest_changes_of_python_land(tmp_path: Path) -> None:
     repo = project(tmp_path / "repo", PYTHON_PROJECT)
-    found = landed(repo, {name: (script, PYTEST) for name, script in HONEST_PYTHON.items()} | HONEST_SCRIPTS)
+    found = landed(repo, {name: (script, pytest_command()) for name, script in HONEST_PYTHON.items()} | HONEST_SCRIPTS)
     assert {name: status for name, status in found.items() if status != "landed"} == {}
 
 
@@ -333,7 +332,7 @@ def test_a_test_of_the_base_that_the_product_switches_off_is_missed_by_name_in_a
 
 
 def test_tests_that_are_not_collected_any_more_are_new_failures(tmp_path: Path) -> None:
-    run = json.dumps([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml={report}"])
+    run = json.dumps([str(python_with_pytest()), "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml={report}"])
     files = {
         "calc.py": "def add(a, b):\n    return a + b\n",
         "old.py": "x = 1\n",

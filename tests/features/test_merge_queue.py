@@ -19,7 +19,7 @@ from executor.config.project import compile_project, open_project
 from executor.engine.session import Session
 from tests.features.test_github_kill import HOOK
 from tests.features.test_remote import bare, tip
-from tests.support import Repo, issue
+from tests.support import Repo, issue, pytest_command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -363,7 +363,7 @@ class Runner:
 
 RUNNERS = {
     "pytest": Runner(
-        f"{sys.executable} -m pytest -q -p no:cacheprovider",
+        "pytest",
         {"test_0.py": "def test_0():\n    pass\n"},
         'echo \'def test_NAME(): assert "WORD" == "good"\' > test_NAME.py',
     ),
@@ -394,7 +394,8 @@ def suite(repo: Repo, runner: Runner) -> None:
     journal = repo.path / ".cache" / "m1" / "journal.000001.jsonl"
     built = f'$(grep -c \'"e":"attempt-built"\' {journal})'
     until = f"until [ {built} -eq 0 ] || [ {built} -ge 4 ]; do sleep 0.1; done"
-    check = f"[check.all]\nrun = {json.dumps(runner.run)}\nbefore = {json.dumps(until)}\n"
+    run = pytest_command() if runner.run == "pytest" else runner.run
+    check = f"[check.all]\nrun = {json.dumps(run)}\nbefore = {json.dumps(until)}\n"
     repo.write("rules/checks.toml", f"{check}sabotage = 'off'\nsabotage_reason = '-'\n")
     repo.write("rules/landing.toml", 'mode = "batch"\n')
     repo.write("rules/limits.toml", "attempts = 1\n")

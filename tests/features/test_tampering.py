@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import CHECKOUT, Repo, issue
+from tests.support import CHECKOUT, Repo, issue, pytest_command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,7 +129,7 @@ def project(path: Path, *, protected: bool) -> Repo:
     repo.write("pytest.ini", "[pytest]\npythonpath = .\n")
     repo.write("tests/test_calc.py", TEST.format("add(1, 2) == 3", "add(2, 2) == 4"))
     repo.commit("a project")
-    run = f"{sys.executable} -m pytest -q -p no:cacheprovider"
+    run = pytest_command()
     if not protected:
         run += " && true"  # a plain call of pytest would be asked for a report
         off = [rule for rule in rules() if rule != "spec-problem"]
