@@ -1,22 +1,21 @@
-"""Kiro and plain checklists. Pure.
+"""Plain checklists and chapters, and the roadmaps of GSD; the groups of boxes that become issues. Pure.
 
-Each has its own unit of work: in Kiro the first-level number, in a plain list the first-level
-box. The smaller boxes are the acceptance criteria of the issue.
-
-Lists of boxes: the groups of boxes that become issues, and the milestone of some groups. Pure.
+An issue of a plain list is a first-level box. The smaller boxes are its acceptance criteria.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from executor.importers.draft import Draft, DraftIssue, Notes, listed, slug, unique_id
+from executor.importers.draft import Draft, DraftIssue, Notes, milestone_id, slug, unique_id
+from executor.importers.formats.tasks import head_fields, resolved, title_of
 from executor.importers.importer import guide_of
-from executor.importers.reading.fields import fields_of, files_in
-from executor.importers.reading.markdown import Document, Item, Section, document, plain
-from executor.importers.reading.words import without_status
+from executor.importers.reading.fields import fields_of, labelled
+from executor.importers.reading.markdown import Document, Item, Section, document, flat, plain
+from executor.importers.reading.words import needs_in, without_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -29,7 +28,7 @@ __all__ = [
     "TITLE",
     "Checklist",
     "Group",
-    "Kiro",
+    "Gsd",
     "beside",
     "boxes_of",
     "cut",
@@ -43,8 +42,6 @@ __all__ = [
 
 TASK = re.compile(r"^(?:\*\*)?(T\d{2,4}[a-z]?)\b(?:\*\*)?[:.]?(?:\*\*)?\s*((?:\[[^\]]*\]\s*)*)(.*)$")
 NUMBER = re.compile(r"^(?:\*\*)?(?:Task\s+)?(\d+(?:\.\d+)*)\.?(?:\*\*|\\?\*)?\s*[:.)–—-]*\s+(.*)$", re.IGNORECASE)
-_STARRED = re.compile(r"^\d+(?:\.\d+)*\.?\\?\*\s")
-"""Kiro's mark of an optional task behind its number."""
 TITLE = re.compile(r"^(?:implementation )?(?:tasks?|todos?|plan)(?: list)?\s*[:–—-]+\s*", re.IGNORECASE)
 _LONGEST_TITLE = 120  # characters; a longer item is a paragraph, its text stays in the spec
 
@@ -172,96 +169,7 @@ def folder_id(source: Source) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", folder).strip("-._")
 
 
-_HINT = re.compile(r"^_([^_:]+):\s*(.*?)_$")
-
-
-class Kiro:
-    """``.kiro/specs/NAME/tasks.md``: one issue for each first-level number, in sequence."""
-
-    name = "kiro"
-    guide = guide_of("kiro")
-
-    def recognises(self, source: Source) -> int:
-        """Return the confidence that a source has this format, 0 to 100."""
-        if not is_markdown(source):
-            return 0
-        parts = document(source.text).sections
-        numbered = [item for part in parts for item in part.items if item.box is not None and NUMBER.match(item.text)]
-        hints = re.search(r"^\s*[-*]\s+_Requirements?:", source.text, re.MULTILINE)
-        if not numbered:
-            return 0
-        return 92 if hints or "/.kiro/" in path_of(source) else 45 if source.stem == "tasks.md" else 25
-
-    def read(self, source: Source) -> Draft:
-        """The milestone of a spec."""
-        doc = document(source.text)
-        notes = Notes()
-        groups: dict[str, Group] = {}
-        for part in doc.sections:
-            for item in part.items:
-                match = NUMBER.match(item.text) if item.box is not None else None
-                if match:
-                    _numbered(groups, match, item, part, notes, split=source.split)
-        found = list(groups.values())
-        before = ""
-        for group in found:
-            group.fields["needs"] = [before] if before else []
-            before = group.id
-        title = plain(doc.title())
-        title = "" if re.fullmatch(r"(?:implementation plan|tasks?)", title, re.IGNORECASE) else TITLE.sub("", title)
-        wanted = folder_id(source)
-        names = ("requirements.md", "design.md", "bugfix.md")
-        return draft_of_groups(
-            doc, found, wanted, title or wanted.replace("-", " ").capitalize(), beside(source, names), notes
-        )
-
-
-def _numbered(
-    groups: dict[str, Group], match: re.Match[str], item: Item, part: Section, notes: Notes, *, split: bool
-) -> None:
-    """Add a numbered box to the group of its first number."""
-    number, title = match[1], match[2]
-    major = number.split(".")[0]
-    if split and item.children:
-        kids = [(child, NUMBER.match(child.text)) for child in item.children if child.box is not None]
-        if any(found for _, found in kids):
-            for child, found in kids:
-                if found:
-                    _numbered(groups, found, child, part, notes, split=split)
-            return
-    name = number if split else major
-    group = groups.get(name)
-    if group is None:
-        own = number in {major, f"{major}.0", name}
-        group = groups[name] = Group(
-            name, title if own else plain(part.title) or title, item.first, phase=_chapter(part)
-        )
-        group.whole = item if own else None
-    group.lines += range(item.first, item.last + 1)
-    boxes = [box for child in item.children for box in child.walk() if box.box is not None]
-    inner = boxes or ([] if number == name else [item])
-    group.boxes += inner
-    claims = [plain(box.text) + (" (optional)" if _optional(box) else "") for box in inner]
-    group.fields["accept"] = [*listed(group.fields, "accept"), *claims]
-    optional = [short(box.text) for box in item.walk() if _optional(box)]
-    if optional:
-        notes.add(
-            item.first, f"{name}: {', '.join(optional)} are optional in the plan", "tasks that are optional in the plan"
-        )
-    for child in item.walk():
-        hint = _HINT.match(child.text)
-        if hint and hint[1].casefold() == "agent":
-            group.fields.setdefault("agent", plain(hint[2]))
-        elif hint and re.search(r"file|ファイル", hint[1], re.IGNORECASE):
-            group.fields["files"] = [*listed(group.fields, "files"), *files_in([hint[2]])[0]]
-
-
-def _optional(box: Item) -> bool:
-    """Return whether a box has Kiro's star, behind the box or behind its number."""
-    return box.starred or _STARRED.match(box.text) is not None
-
-
-def _chapter(part: Section) -> str:
+def chapter_of(part: Section) -> str:
     """Return the name of a chapter, as a phase."""
     return plain(part.title) if part.level > 1 else ""
 
@@ -373,8 +281,170 @@ def _boxed(item: Item, part: Section, taken: set[str]) -> Group:
         item.first,
         list(range(item.first, item.last + 1)),
         kids,
-        phase=_chapter(part),
+        phase=chapter_of(part),
     )
     group.boxes, group.whole = [box for box in kids if box.box is not None], item
     group.fields["accept"] = [plain(box.text) for box in kids if box.box is not None or not box.children]
     return group
+
+
+_SLICE = re.compile(r"^(?:\*\*)?(S\d+[a-z]?)\s*[:.–—-]\s*(.*?)(?:\*\*)?\s*((?:`[^`]*`\s*)*)$")
+_PHASE_ITEM = re.compile(r"^(?:\*\*)?Phase\s+(\d+(?:\.\d+)*[a-z]?)\s*[:：.–—-]\s*(.*?)(?:\*\*(.*))?$", re.IGNORECASE)
+_GSD_PHASE = re.compile(r"^(?:[^\w\s]+\s*)?Phase\s+(\d+(?:\.\d+)*[a-z]?)\s*[:：.–—-]\s*(.*)$", re.IGNORECASE)
+_ASKED = frozenset({"depends on", "goal", "requirements", "success criteria", "plans"})
+"""Labels of a phase of GSD; a chapter with two of them is one."""
+
+
+class Gsd:
+    """``M001-ROADMAP.md`` and ``.planning/ROADMAP.md`` of GSD: one issue per slice or phase."""
+
+    name = "gsd"
+    guide = guide_of("gsd")
+
+    def recognises(self, source: Source) -> int:
+        """Return the confidence that a source has this format, 0 to 100."""
+        if source.files or not source.stem.endswith(".md"):
+            return 0
+        doc = document(source.text)
+        if any(_SLICE.match(item.text) and "depends:" in item.text for part in doc.sections for item in part.items):
+            return 93
+        details = [part for part in doc.sections if part.level > 1 and _GSD_PHASE.match(plain(part.title))]
+        named = "roadmap" in f"{source.stem} {doc.title()}".casefold()
+        if named and any(len(_ASKED & {item.label for item in labelled(part.prose())}) > 1 for part in details):
+            return 88
+        listed = [item for part in doc.sections for item in part.items if _PHASE_ITEM.match(item.text)]
+        inside = re.search(r"(?:^|/)\.planning/", f"{source.place}/{source.name}") is not None
+        return 86 if inside and named and [item for item in listed if item.box is not None] else 0
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of a roadmap."""
+        doc = document(source.text)
+        notes = Notes(doc.notes)
+        slices = [
+            (part, item, hit)
+            for part in doc.sections
+            for item in part.items
+            if (hit := _SLICE.match(item.text)) and item.box is not None
+        ]
+        issues = _slices(doc, slices, notes) if slices else _phases(doc, notes)
+        # The phases of earlier milestones stand in other files; a phase may need one of them.
+        whole = bool(slices)
+        own = {number for number, line in enumerate(doc.account.lines, 1) if number in doc.account.taken}
+        rest = [part for part in doc.sections if not set(part.numbers()) <= own and part.line not in own]
+        before = [part for part in doc.sections if part.line not in own]
+        fields, after = head_fields([part for part in before if not _GSD_PHASE.match(plain(part.title))], notes)
+        vision = next(
+            (flat(item.value) for part in before for item in labelled(part.prose()) if item.label == "vision"), ""
+        )
+        if vision:
+            fields.setdefault("goal", vision)
+        for part in doc.sections:
+            doc.account.inform((number for number in part.numbers() if number not in own), "")
+        title = re.sub(r"^Roadmap\s*[:–—-]\s*", "", doc.title())
+        wanted = milestone_id(doc.title(), source.stem) or slug(title)
+        head = next((part for part in doc.sections if part.level == 1), None)
+        overview = "\n\n".join(
+            text for part in rest if (text := _rest_of(part, own)) and (part is not head or part.text())
+        )
+        return Draft(
+            wanted,
+            title_of(title),
+            fields,
+            issues=tuple(issues),
+            notes=tuple(notes),
+            overview=overview,
+            after=tuple(after),
+            whole=whole,
+            accounts=(doc.account,),
+        )
+
+
+def _rest_of(part: Section, own: set[int]) -> str:
+    kept = "\n".join(line for number, line in part.lines if number not in own).strip("\n -")
+    heading = f"{'#' * max(1, part.level)} {part.title}" if part.line and part.line not in own else ""
+    return "\n\n".join(filter(None, (heading, kept)))
+
+
+def _slices(doc: Document, slices: Sequence[tuple[Section, Item, re.Match[str]]], notes: Notes) -> list[DraftIssue]:
+    order = [hit[1] for _, _, hit in slices]
+    issues = []
+    for _, item, hit in slices:
+        name = hit[1]
+        depends = re.search(r"`depends:\s*\[?([^\]`]*)\]?`", hit[3])
+        needs = needs_in(depends[1] if depends else "", order, name)
+        resolved(needs.rest, name, item.first, notes)
+        lines = [doc.account.lines[number - 1] for number in range(item.first, item.last + 1)]
+        after = [re.sub(r"^\s*>\s*(?:After this:\s*)?", "", line) for line in lines if line.lstrip().startswith(">")]
+        claim = flat(" ".join(after))
+        text = "\n".join([f"{plain(hit[2])} {flat(hit[3])}".strip(), "", *lines[1:]]).strip("\n")
+        boundaries = [
+            part for part in doc.sections if re.search(rf"\b{name}\b\s*(?:→|->)|(?:→|->)\s*{name}\b", part.title)
+        ]
+        for part in boundaries:
+            text += f"\n\n### {part.title}\n\n{part.text()}"
+            doc.account.take(part.numbers())
+        fields = {key: value for key, value in (("needs", needs.names), ("accept", [claim])) if any(value)}
+        doc.account.take(range(item.first, item.last + 1))
+        issues.append(DraftIssue(name, plain(hit[2]), text, item.first, fields, item.ticked, "", tuple(needs.unknown)))
+    return issues
+
+
+def _phases(doc: Document, notes: Notes) -> list[DraftIssue]:
+    """Return an issue for each chapter ``Phase 1: Title``; a list of phases above them marks the finished ones."""
+    heads = [(part, hit) for part in doc.sections if part.level > 1 and (hit := _GSD_PHASE.match(plain(part.title)))]
+    order = [hit[1] for _, hit in heads]
+    listed = {hit[1]: item for part in doc.sections for item in part.items if (hit := _PHASE_ITEM.match(item.text))}
+    issues = []
+    taken: set[str] = set()
+    for part, hit in heads:
+        own = _sections_below(doc, part)
+        found = fields_of(own, hit[1])
+        notes += found.notes
+        name = unique_id(hit[1], taken)
+        if name != hit[1]:
+            notes.add(part.line, f"phase {hit[1]} occurs twice; the second became {name}")
+        taken.add(name)
+        needs = needs_in(re.sub(r"\bPhases?\s+", "", found.needs), order, hit[1])
+        resolved(needs.rest, name, found.needs_line, notes)
+        values = {key: value for key, value in found.values.items() if value}
+        if needs.names:
+            values["needs"] = needs.names
+        item = listed.pop(hit[1], None)
+        done = found.state == "done" or (item is not None and item.ticked)
+        title = re.sub(r"\s*\(INSERTED\)\s*$", "", plain(hit[2]))
+        for section in own:
+            doc.account.take(section.numbers())
+        if item is not None:
+            doc.account.take(range(item.first, item.last + 1))
+        text = "\n\n".join(section.text() if section is part else section.whole() for section in own).strip("\n")
+        listed_as = "" if item is None else flat(re.sub(r"\*\*|^Phase\s+[\d.]+\s*[:.–—-]\s*", "", item.text))
+        detail = f"{listed_as}\n\n" if listed_as and listed_as != title else ""
+        if item is not None and item.last > item.first:
+            detail += "\n".join(doc.account.lines[item.first : item.last]) + "\n\n"
+        issues.append(
+            DraftIssue(name, title, detail + text or f"# {title}", part.line, values, done, "", tuple(needs.unknown))
+        )
+    listed = {number: item for number, item in listed.items() if item.box is not None}
+    ahead = [_listed_phase(doc, number, item, taken) for number, item in listed.items()]
+    if ahead:
+        message = "phases that are listed and have no chapter became issues without a goal"
+        notes.add(ahead[0].line, f"{message}: {', '.join(issue.id for issue in ahead)}")
+    return sorted([*ahead, *issues], key=lambda issue: [int(part) for part in re.findall(r"\d+", issue.id)][:2])
+
+
+def _sections_below(doc: Document, head: Section) -> list[Section]:
+    """Return a section and those below it."""
+    start = next(place for place, part in enumerate(doc.sections) if part is head)
+    return [head, *takewhile(lambda part: part.level > head.level, doc.sections[start + 1 :])]
+
+
+def _listed_phase(doc: Document, number: str, item: Item, taken: set[str]) -> DraftIssue:
+    """Return the issue of a phase that only the list of phases has."""
+    name = unique_id(number, taken)
+    taken.add(name)
+    doc.account.take(range(item.first, item.last + 1))
+    hit = _PHASE_ITEM.match(item.text)
+    title = plain(hit[2]) if hit is not None else item.text
+    title = re.split(r"\s+[–—-]\s+|\s*\(\d+/\d+ plans?\)", title)[0] or title
+    text = "\n".join(doc.account.lines[number - 1] for number in range(item.first, item.last + 1))
+    return DraftIssue(name, title, text, item.first, {}, item.ticked)

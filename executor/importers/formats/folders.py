@@ -1,4 +1,4 @@
-"""Plans with a file for each task: Backlog.md, ccpm. Pure.
+"""Plans with a file for each task: Backlog.md, ccpm, spec-kitty. Pure.
 
 Each file has its fields in the front matter; the text below it becomes the spec.
 """
@@ -6,7 +6,7 @@ Each file has its fields in the front matter; the text below it becomes the spec
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from executor.errors import Fault
@@ -128,8 +128,6 @@ def finish(
     folder: _Folder, name: str, wanted: str, title: str, fields: Mapping[str, Any], overview: str = "", *, whole: bool
 ) -> Draft:
     """Return the milestone of a folder; keys and files that were not read are noted."""
-    from dataclasses import replace
-
     reading = folder.reading
     for file in folder.files:
         reading.notes += file.front.notes(file.path)
@@ -148,16 +146,8 @@ def finish(
 
 def _cased(issue: DraftIssue, known: Mapping[str, str]) -> DraftIssue:
     """Return an issue whose needs are spelled like the ids of the plan."""
-    from dataclasses import replace
-
     needs = [known.get(need.casefold(), need) for need in listed(issue.fields, "needs")]
     return replace(issue, fields={**issue.fields, "needs": needs}) if needs else issue
-
-
-def _accept(doc: Document, numbered: re.Pattern[str] | None = None) -> list[str]:
-    """Return the criteria of a file; ``#1`` before a criterion is Backlog.md's number."""
-    found = listed(fields_of([doc.sections[0], *doc.sections[1:]]).values, "accept")
-    return [numbered.sub("", claim) if numbered else claim for claim in found]
 
 
 class Backlog:
@@ -170,12 +160,7 @@ class Backlog:
         """Return the confidence that a source has this format, 0 to 100."""
         for path in list(files_of(source, r"\.md$"))[:3]:
             front, _, _ = _front(source.beside(path) or "", path)
-            if (
-                front.has("id")
-                and front.get("status") is not None
-                and front.get("dependencies") is not None
-                and front.has("title")
-            ):
+            if front.has("id") and front.has("title") and {"status", "dependencies"} <= (front.keys or {}).keys():
                 return 80
         return 0
 
@@ -211,11 +196,8 @@ def _backlog(file: TaskFile, name: str, reading: Reading, part: str) -> None:
         reading.gone[name] = f"in {group or 'no milestone'}"
         return
     if not name or not title:
-        reading.faults.append(
-            Fault(
-                reading.source.name, file.path, f'expected a task with id and title, found id "{name}", title "{title}"'
-            )
-        )
+        text = f'expected a task with id and title, found id "{name}", title "{title}"'
+        reading.faults.append(Fault(reading.source.name, file.path, text))
         return
     standing = reading.standing(name, front.text("status"), 0, file.path)
     if standing is None:
@@ -225,7 +207,8 @@ def _backlog(file: TaskFile, name: str, reading: Reading, part: str) -> None:
     kind = front.text("type")
     fields: dict[str, object] = {"needs": needs_of(front.words("dependencies"))}
     fields["priority"] = _priority(file, name, reading)
-    fields["accept"] = _accept(file.doc, re.compile(r"^#\d+\s+"))
+    claims = listed(fields_of(file.doc.sections).values, "accept")
+    fields["accept"] = [re.sub(r"^#\d+\s+", "", claim) for claim in claims]  # Backlog.md numbers its criteria
     fields["type"] = kind if re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", kind) and kind != "task" else ""
     if group:
         fields["phase"] = group
@@ -408,3 +391,59 @@ def _task_name(word: str, names: Mapping[str, str]) -> str:
     if bare in names:
         return names[bare]
     return next((own for name, own in names.items() if name.lstrip("0") == bare.lstrip("0")), bare)
+
+
+class SpecKitty:
+    """``kitty-specs/NAME/tasks/WP01-*.md``: one issue per work package."""
+
+    name = "speckitty"
+    guide = guide_of("speckitty")
+
+    def recognises(self, source: Source) -> int:
+        """Return the confidence that a source has this format, 0 to 100."""
+        return 84 if any(re.search(r"(?:^|/)WP\d+[^/]*\.md$", path) for path in source.files) else 0
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of a mission."""
+        reading = Reading(source)
+        folder = read_files(
+            source, reading, r"(?:^|/)WP\d+[^/]*\.md$", needs=("work_package_id", "title", "lane", "subtasks")
+        )
+        for file in folder.files:
+            _package(file, reading)
+        parts = [part for part in source.name.rstrip("/").split("/") if part not in {"tasks", "", "."}]
+        wanted = slug(parts[-1] if parts else "", 60)
+        return finish(folder, "work packages", wanted, (parts[-1] if parts else "").replace("-", " "), {}, whole=False)
+
+
+def _package(file: TaskFile, reading: Reading) -> None:
+    front = file.front
+    named = re.search(r"WP\d+", file.path)
+    said = front.text("work_package_id")
+    # Later versions keep a unique id there; the others still need the package by the number in its file's name.
+    name = said if re.fullmatch(r"WP\d+", said) or not named else named[0]
+    title = flat(front.text("title")) or re.sub(r"^.*?WP\d+\s*[:–—-]\s*", "", file.doc.title()) or name
+    status = front.text("lane") or front.text("status")
+    word = status.replace("for_review", "in review").replace("doing", "in progress").replace("planned", "")
+    standing = reading.standing(name, word, 0, file.path)
+    if standing is None:
+        front.plain()
+        return
+    front.pass_over(
+        *ASIDE, "work_package_id", "id", "wp_code", "mission_id", "feature", "agent", "requirement_refs", "priority"
+    )
+    own = fields_of(file.doc.sections, name)
+    checks = [
+        flat(item.text)
+        for part in file.doc.sections
+        if re.search(r"definition of done", part.title, re.IGNORECASE)
+        for item in part.every_item()
+    ]
+    fields: dict[str, object] = {
+        "needs": needs_of(front.words("dependencies", "depends_on")),
+        "files": front.words("owned_files"),
+    }
+    fields["accept"] = list(dict.fromkeys([*listed(own.values, "accept"), *checks]))
+    fields["phase"] = front.text("phase")
+    text = file.body or f"# {title}"
+    reading.add(name, title, text, 0, fields, standing)

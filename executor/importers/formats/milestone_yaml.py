@@ -1,4 +1,4 @@
-"""Plans in YAML, ``.milestones/active/NAME.yaml``, and the sprint and the stories of BMAD. Pure."""
+"""Plans in YAML: ``.milestones/active/NAME.yaml``, the sprint of BMAD with its stories, plans of Cursor. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from executor.importers.draft import Draft, slug
+from executor.importers.draft import Draft, refused, slug
 from executor.importers.formats.folders import files_of
 from executor.importers.formats.trackers import TIMES
 from executor.importers.importer import guide_of
@@ -19,7 +19,7 @@ from executor.importers.reading.words import priority_of, size_of, status_of
 if TYPE_CHECKING:
     from executor.importers.source import Source
 
-__all__ = ["Bmad", "MilestoneYaml", "Stories"]
+__all__ = ["Bmad", "Cursor", "MilestoneYaml", "Stories"]
 
 
 class MilestoneYaml:
@@ -363,3 +363,52 @@ class Stories:
         return replace(
             draft_of(reading, slug(source.folder) or "stories", "", {}, whole=False), accounts=tuple(accounts)
         )
+
+
+class Cursor:
+    """A Cursor plan: the to-dos of its front matter are the issues, its text is the overview."""
+
+    name = "cursor"
+    guide = guide_of("cursor")
+
+    def recognises(self, source: Source) -> int:
+        """Return the confidence that a source has this format, 0 to 100."""
+        if source.files or not source.stem.endswith(".md"):
+            return 0
+        front = document(source.text).front
+        return 80 if front is not None and re.search(r"^todos:", front, re.MULTILINE) else 0
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of a plan."""
+        doc = document(source.text)
+        try:
+            root = yaml_node(doc.front or "", first=2)
+        except PlaceError as error:
+            return refused(source.name, f"the front matter {error}", error.line)
+        reading = Reading(source)
+        root.read = True
+        title, goal = flat(root.text("name", "title")), flat(root.text("overview", "description"))
+        for todo in root.rows("todos"):
+            if todo.keys is not None:
+                _todo(todo, reading)
+        root.pass_over("isProject", "createdAt", "updatedAt")
+        reading.notes += [*root.notes(), *yaml_comments(doc.front or "", first=2)]
+        doc.account.take(range(1, (doc.front or "").count("\n") + 4))
+        for part in doc.sections:
+            doc.account.inform(part.numbers(), "")
+        text = "\n\n".join(text for part in doc.sections if (text := part.whole()))
+        wanted = slug(title) or slug(source.stem.partition(".")[0])
+        draft = draft_of(reading, wanted, title or doc.title(), {"goal": goal} if goal else {})
+        return replace(draft, overview=text, accounts=(doc.account,))
+
+
+def _todo(todo: Node, reading: Reading) -> None:
+    content = flat(todo.text("content", "title", "name"))
+    name = todo.text("id") or slug(content, 40)
+    standing = reading.standing(name, todo.text("status"), todo.line)
+    if standing is None:
+        todo.plain()
+        return
+    needs = todo.words("dependencies", "depends_on")
+    title = content if len(content) <= 120 else f"{content[:119].rstrip()}…"  # noqa: PLR2004
+    reading.add(name, title, f"# {content}", todo.line, {"needs": needs}, (standing[0], ""))

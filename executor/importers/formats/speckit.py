@@ -1,4 +1,4 @@
-"""The plans of spec-kit (phases of ``tasks.md``), OpenSpec (changes) and spec-kitty (work packages). Pure."""
+"""Tools that write a specification first: spec-kit, OpenSpec and Kiro; their boxes are criteria of the issues. Pure."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from executor.importers.formats.checklists import (
     Group,
     beside,
     boxes_of,
+    chapter_of,
     draft_of_groups,
     folder_id,
     is_markdown,
     path_of,
     short,
 )
-from executor.importers.formats.folders import ASIDE, TaskFile, finish, read_files
 from executor.importers.importer import guide_of
-from executor.importers.reading.fields import fields_of, files_in, labelled
+from executor.importers.reading.fields import files_in, labelled
 from executor.importers.reading.markdown import Document, Item, Section, document, flat, plain
-from executor.importers.reading.records import Reading, needs_of
 from executor.importers.reading.words import priority_of, without_status
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
     from executor.importers.source import Source
 
-__all__ = ["OpenSpec", "SpecKit", "SpecKitty"]
+__all__ = ["Kiro", "OpenSpec", "SpecKit"]
 
 _PHASE = re.compile(r"^Phase\s+(\d+(?:\.\d+)*[a-z]?)\s*[:.–—-]*\s*(.*)$", re.IGNORECASE)
 _ASIDE = re.compile(r"parallel|example|summary|depend|format|notes", re.IGNORECASE)
@@ -334,57 +333,92 @@ def _parts(doc: Document) -> Iterator[Group]:
         yield group
 
 
-class SpecKitty:
-    """``kitty-specs/NAME/tasks/WP01-*.md``: one issue per work package."""
+_STARRED = re.compile(r"^\d+(?:\.\d+)*\.?\\?\*\s")
+"""Kiro's mark of an optional task behind its number."""
+_HINT = re.compile(r"^_([^_:]+):\s*(.*?)_$")
 
-    name = "speckitty"
-    guide = guide_of("speckitty")
+
+class Kiro:
+    """``.kiro/specs/NAME/tasks.md``: one issue for each first-level number, in sequence."""
+
+    name = "kiro"
+    guide = guide_of("kiro")
 
     def recognises(self, source: Source) -> int:
         """Return the confidence that a source has this format, 0 to 100."""
-        return 84 if any(re.search(r"(?:^|/)WP\d+[^/]*\.md$", path) for path in source.files) else 0
+        if not is_markdown(source):
+            return 0
+        parts = document(source.text).sections
+        numbered = [item for part in parts for item in part.items if item.box is not None and NUMBER.match(item.text)]
+        hints = re.search(r"^\s*[-*]\s+_Requirements?:", source.text, re.MULTILINE)
+        if not numbered:
+            return 0
+        return 92 if hints or "/.kiro/" in path_of(source) else 45 if source.stem == "tasks.md" else 25
 
     def read(self, source: Source) -> Draft:
-        """The milestone of a mission."""
-        reading = Reading(source)
-        folder = read_files(
-            source, reading, r"(?:^|/)WP\d+[^/]*\.md$", needs=("work_package_id", "title", "lane", "subtasks")
+        """The milestone of a spec."""
+        doc = document(source.text)
+        notes = Notes()
+        groups: dict[str, Group] = {}
+        for part in doc.sections:
+            for item in part.items:
+                match = NUMBER.match(item.text) if item.box is not None else None
+                if match:
+                    _numbered(groups, match, item, part, notes, split=source.split)
+        found = list(groups.values())
+        before = ""
+        for group in found:
+            group.fields["needs"] = [before] if before else []
+            before = group.id
+        title = plain(doc.title())
+        title = "" if re.fullmatch(r"(?:implementation plan|tasks?)", title, re.IGNORECASE) else TITLE.sub("", title)
+        wanted = folder_id(source)
+        names = ("requirements.md", "design.md", "bugfix.md")
+        return draft_of_groups(
+            doc, found, wanted, title or wanted.replace("-", " ").capitalize(), beside(source, names), notes
         )
-        for file in folder.files:
-            _package(file, reading)
-        parts = [part for part in source.name.rstrip("/").split("/") if part not in {"tasks", "", "."}]
-        wanted = slug(parts[-1] if parts else "", 60)
-        return finish(folder, "work packages", wanted, (parts[-1] if parts else "").replace("-", " "), {}, whole=False)
 
 
-def _package(file: TaskFile, reading: Reading) -> None:
-    front = file.front
-    named = re.search(r"WP\d+", file.path)
-    said = front.text("work_package_id")
-    # Later versions keep a unique id there; the others still need the package by the number in its file's name.
-    name = said if re.fullmatch(r"WP\d+", said) or not named else named[0]
-    title = flat(front.text("title")) or re.sub(r"^.*?WP\d+\s*[:–—-]\s*", "", file.doc.title()) or name
-    status = front.text("lane") or front.text("status")
-    word = status.replace("for_review", "in review").replace("doing", "in progress").replace("planned", "")
-    standing = reading.standing(name, word, 0, file.path)
-    if standing is None:
-        front.plain()
-        return
-    front.pass_over(
-        *ASIDE, "work_package_id", "id", "wp_code", "mission_id", "feature", "agent", "requirement_refs", "priority"
-    )
-    own = fields_of(file.doc.sections, name)
-    checks = [
-        flat(item.text)
-        for part in file.doc.sections
-        if re.search(r"definition of done", part.title, re.IGNORECASE)
-        for item in part.every_item()
-    ]
-    fields: dict[str, object] = {
-        "needs": needs_of(front.words("dependencies", "depends_on")),
-        "files": front.words("owned_files"),
-    }
-    fields["accept"] = list(dict.fromkeys([*listed(own.values, "accept"), *checks]))
-    fields["phase"] = front.text("phase")
-    text = file.body or f"# {title}"
-    reading.add(name, title, text, 0, fields, standing)
+def _numbered(
+    groups: dict[str, Group], match: re.Match[str], item: Item, part: Section, notes: Notes, *, split: bool
+) -> None:
+    """Add a numbered box to the group of its first number."""
+    number, title = match[1], match[2]
+    major = number.split(".")[0]
+    if split and item.children:
+        kids = [(child, NUMBER.match(child.text)) for child in item.children if child.box is not None]
+        if any(found for _, found in kids):
+            for child, found in kids:
+                if found:
+                    _numbered(groups, found, child, part, notes, split=split)
+            return
+    name = number if split else major
+    group = groups.get(name)
+    if group is None:
+        own = number in {major, f"{major}.0", name}
+        group = groups[name] = Group(
+            name, title if own else plain(part.title) or title, item.first, phase=chapter_of(part)
+        )
+        group.whole = item if own else None
+    group.lines += range(item.first, item.last + 1)
+    boxes = [box for child in item.children for box in child.walk() if box.box is not None]
+    inner = boxes or ([] if number == name else [item])
+    group.boxes += inner
+    claims = [plain(box.text) + (" (optional)" if _optional(box) else "") for box in inner]
+    group.fields["accept"] = [*listed(group.fields, "accept"), *claims]
+    optional = [short(box.text) for box in item.walk() if _optional(box)]
+    if optional:
+        notes.add(
+            item.first, f"{name}: {', '.join(optional)} are optional in the plan", "tasks that are optional in the plan"
+        )
+    for child in item.walk():
+        hint = _HINT.match(child.text)
+        if hint and hint[1].casefold() == "agent":
+            group.fields.setdefault("agent", plain(hint[2]))
+        elif hint and re.search(r"file|ファイル", hint[1], re.IGNORECASE):
+            group.fields["files"] = [*listed(group.fields, "files"), *files_in([hint[2]])[0]]
+
+
+def _optional(box: Item) -> bool:
+    """Return whether a box has Kiro's star, behind the box or behind its number."""
+    return box.starred or _STARRED.match(box.text) is not None

@@ -1,4 +1,4 @@
-"""Trackers that keep their tasks as JSON: task-master, beads. Pure."""
+"""Tools that keep their tasks as JSON: task-master, beads, and the stories of Ralph. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from executor.importers.draft import Draft, refused, slug
+from executor.importers.draft import Draft, DraftIssue, refused, slug
 from executor.importers.importer import guide_of
 from executor.importers.reading.fields import files_in
 from executor.importers.reading.markdown import flat
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from executor.importers.source import Source
 
-__all__ = ["TIMES", "Beads", "TaskMaster", "words_of"]
+__all__ = ["TIMES", "Beads", "Ralph", "TaskMaster", "words_of"]
 
 TIMES = (
     *("createdAt", "updatedAt", "created_at", "updated_at", "created", "updated", "closed_at"),
@@ -315,3 +315,77 @@ def _not_taken(row: Node, reading: Reading, name: str, links: list[tuple[str, st
         reading.notes.add(row.line, text, "links that set no order, left out")
     aside = ("labels", "assignee", "external_ref", "estimated_minutes", "close_reason", "comments")
     reading.leave_out(row, name, aside, row.line)
+
+
+class Ralph:
+    """``prd.json``: one issue per user story, in the order of their priority numbers."""
+
+    name = "ralph"
+    guide = guide_of("ralph")
+
+    def recognises(self, source: Source) -> int:
+        """Return the confidence that a source has this format, 0 to 100."""
+        root = json_of(source)
+        if root is None:
+            return 0
+        if root.get("userStories") is not None:
+            return 85
+        first = root.items[0] if root.items else None
+        return (
+            72 if first is not None and first.keys is not None and {"passes", "id", "title"} <= first.keys.keys() else 0
+        )
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of a product requirements document."""
+        root = tree_of(source)
+        if isinstance(root, Draft):
+            return root
+        reading = Reading(source)
+        stories = root.items if root.items is not None else root.rows("userStories")
+        root.read = True
+        found: list[tuple[float, DraftIssue]] = []
+        for story in stories:
+            if story.keys is None:
+                continue
+            order, issue = _story(story, reading)
+            if issue is not None:
+                found.append((order, issue))
+        if [order for order, _ in found] != sorted(order for order, _ in found):
+            reading.notes.add(0, "the issues are in the order of their priority numbers")
+        reading.issues = [issue for _, issue in sorted(found, key=lambda item: item[0])]
+        title, goal, branch = (
+            root.text("project", "name", "title"),
+            flat(root.text("description")),
+            root.text("branchName", "branch"),
+        )
+        fields = {key: value for key, value in (("goal", goal), ("branch", branch)) if value}
+        reading.notes += root.notes()
+        return draft_of(reading, slug(branch.rpartition("/")[2]) or slug(title) or "prd", title, fields)
+
+
+def _story(story: Node, reading: Reading) -> tuple[float, DraftIssue | None]:
+    named = reading.named(story, "a story", "title", "name")
+    if named is None:
+        return 0, None
+    name, title = named
+    passes = story.text("passes", "completed", "done")
+    status = {"true": "done", "yes": "done", "false": "", "no": ""}.get(passes.casefold(), passes)
+    standing = reading.standing(name, status or story.text("status"), story.line)
+    if standing is None:
+        story.plain()
+        return 0, None
+    word = story.text("priority")
+    order = float(word) if re.fullmatch(r"\d+(?:\.\d+)?", word) else float(len(reading.issues))
+    node = story.get("acceptanceCriteria") or story.get("acceptance_criteria") or story.get("acceptance")
+    claims = accept_of(node.plain()) if node is not None else []
+    fields: dict[str, object] = {
+        "accept": claims,
+        "needs": needs_of(story.words("dependencies", "dependsOn", "depends_on", "blockedBy")),
+    }
+    if word and order == len(reading.issues) and not word.isdecimal():
+        fields |= words_of(story, reading, name)
+    notes = story.text("notes")
+    text = story.text("description") or f"# {title}"
+    text += f"\n\n## Notes\n\n{notes}" if notes.strip() else ""
+    given = {key: value for key, value in fields.items() if value}
+    return order, DraftIssue(name, title, text, story.line, given, *standing)
