@@ -135,11 +135,11 @@ class BaseCheck:
         words = {first_word(item.argv) for item in self._items if not self._checks.boxed(item)}
         if not words:
             return
-        repository = self._checks.context.project.repository
+        repository, store = self._checks.context.project.repository, self._checks.context.store
         env = child_environment((), {}, repository.top)
         programs = [Path(found) for word in sorted(words) if (found := shutil.which(word, path=env.get("PATH", "")))]
         roots, home = checkouts_of(repository.top, repository.common_dir), Path(env.get("HOME", "/nonexistent"))
-        for place, remedy in leading_outside(repository, roots, tree, programs, home):
+        for place, remedy in leading_outside(repository, roots, tree, programs, home, store):
             yield BaseResult(place, "check", "outside", remedy, holds=True)
 
     def _check(self, tree: str, item: CommandProof) -> BaseResult:

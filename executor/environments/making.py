@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from executor.environments.interpreters import Interpreter
     from executor.environments.python import PythonEnvironment
     from executor.git.command import Repository
+    from executor.git.objects import Store
     from executor.git.worktrees import Workspace
 
 
@@ -62,19 +63,14 @@ __all__ = [
 _MANIFESTS = (
     *("go.mod", "go.work", "Cargo.toml", ".cargo/config", ".cargo/config.toml", "package.json", ".npmrc", ".yarnrc"),
     *(".yarnrc.yml", "pnpm-workspace.yaml", "tsconfig*.json", "jsconfig.json", "*.config.js", "*.config.ts"),
-    *(
-        "*.config.mjs",
-        "*.config.cjs",
-        "pyproject.toml",
-        "setup.cfg",
-        "setup.py",
-        "tox.ini",
-        "pytest.ini",
-        "conftest.py",
-    ),
-    *("sitecustomize.py", "requirements*.txt", "Makefile", "makefile", "GNUmakefile", "*.mk", "CMakeLists.txt"),
-    *("pom.xml", "build.gradle", "build.gradle.kts", "composer.json", "Gemfile", "deno.json"),
+    *("*.config.mjs", "*.config.cjs", "pyproject.toml", "setup.cfg", "setup.py", "tox.ini", "pytest.ini"),
+    *("conftest.py", "sitecustomize.py", "requirements*.txt", "Makefile", "makefile", "GNUmakefile", "*.mk"),
+    *("CMakeLists.txt", "pom.xml", "build.gradle", "build.gradle.kts", "composer.json", "Gemfile", "deno.json"),
 )
+_MANIFEST = re.compile(
+    "(?:.*/)?(?:" + "|".join(re.escape(name).replace(r"\*", "[^/]*") for name in _MANIFESTS) + ")", re.DOTALL
+)
+_MOST_READ = 50  # manifests; reading more of them one by one takes longer than one process of git
 _SETTINGS = (
     *(".npmrc", ".config/go/env", ".cargo/config.toml", ".cargo/config", ".config/pip/pip.conf", ".yarnrc.yml"),
 )
@@ -124,7 +120,12 @@ def _present(*paths: Path) -> tuple[Path, ...]:
 
 
 def leading_outside(
-    repository: Repository, roots: Sequence[Path], tree: str, programs: Iterable[Path], home: Path
+    repository: Repository,
+    roots: Sequence[Path],
+    tree: str,
+    programs: Iterable[Path],
+    home: Path,
+    store: Store | None = None,
 ) -> list[tuple[str, str]]:
     """Return files by which tools outside a sandbox would load the user's checkout and that cannot be redirected.
 
@@ -134,22 +135,18 @@ def leading_outside(
         tree: the tree whose manifests are read.
         programs: the programs that will run on it, as found on PATH.
         home: the folder of the user's settings.
+        store: reads a few manifests without a process; without it, git searches the tree.
 
     Returns:
         Each file with its remedy.
     """
     redirection = Redirection(tuple(sorted({str(root) for root in roots} | set(map(os.path.realpath, roots)))), "/")
-    git = Git(repository.git_dir, repository.top)
-    words = [word for root in redirection.roots for word in ("-e", root)]
-    globs = [f":(glob)**/{name}" for name in _MANIFESTS]
-    extra = {"GIT_LITERAL_PATHSPECS": "0"}
-    _, answer, _ = git.call("grep", "-z", "-l", "-I", "-F", *words, tree, "--", *globs, extra=extra)
-    named = [os.fsdecode(line).partition(":")[2] for line in answer.split(b"\0") if line]
-    found = [
-        (name, "write a path relative to the project there")
-        for name in named
-        if redirection.names_a_root(git.run("cat-file", "blob", f"{tree}:{name}"))
-    ]
+    names = [] if store is None else [name for name in sorted(store.paths(tree)) if _MANIFEST.fullmatch(name)]
+    if store is None or len(names) > _MOST_READ:
+        named = _searched(Git(repository.git_dir, repository.top), redirection, tree)
+    else:
+        named = [name for name in names if redirection.names_a_root(store.blob(tree, name) or b"")]
+    found = [(name, "write a path relative to the project there") for name in named]
     settings = [path for name in _SETTINGS if (path := home / name).is_file()]
     remedy = "remove that path during a run, or let the agent work in the sandbox"
     found += [(str(path), remedy) for path in settings if redirection.names_a_root(path.read_bytes())]
@@ -159,6 +156,16 @@ def leading_outside(
         if inside and not any(program.is_relative_to(root) for root in roots):
             found.append((str(program), "it is a link to the checkout, created by npm link: use the tree's program"))
     return list(dict.fromkeys(found))
+
+
+def _searched(git: Git, redirection: Redirection, tree: str) -> list[str]:
+    """Return the manifests of a tree that name the checkout, found by git."""
+    words = [word for root in redirection.roots for word in ("-e", root)]
+    globs = [f":(glob)**/{name}" for name in _MANIFESTS]
+    extra = {"GIT_LITERAL_PATHSPECS": "0"}
+    _, answer, _ = git.call("grep", "-z", "-l", "-I", "-F", *words, tree, "--", *globs, extra=extra)
+    names = [os.fsdecode(line).partition(":")[2] for line in answer.split(b"\0") if line]
+    return [name for name in names if redirection.names_a_root(git.run("cat-file", "blob", f"{tree}:{name}"))]
 
 
 _PYTHON = ("pyproject.toml", "setup.py", "setup.cfg", "requirements.txt")

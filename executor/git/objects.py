@@ -135,12 +135,14 @@ class Store:
 
     def blob(self, tree: str, path: str) -> bytes | None:
         """Return the content of a file of a tree; None if there is no such file (a folder has no content either)."""
-        found = self._blobs.read(f"{tree}:{path}") if "\n" not in path else None
+        absent = "\n" in path or self._trees.lacks(tree, path)
+        found = None if absent else self._blobs.read(f"{tree}:{path}")
         return found.data if found is not None and found.kind == "blob" else None
 
     def has_path(self, tree: str, path: str) -> bool:
         """Return whether the tree has a file or folder of that name."""
-        return "\n" not in path and self._blobs.read(f"{tree}:{path}") is not None
+        absent = "\n" in path or self._trees.lacks(tree, path)
+        return not absent and self._blobs.read(f"{tree}:{path}") is not None
 
     def paths(self, tree: str) -> frozenset[str]:
         """Return every file of a tree; the last few trees are cached."""
@@ -240,7 +242,7 @@ class Store:
         return self._git.run("commit-tree", tree, *arguments, given=given, extra=extra).decode().strip()
 
     def _is(self, name: str, kind: str) -> bool:
-        found = self._blobs.read(name)
+        found = self._blobs.read_again(name)
         return found is not None and (found.id, found.kind) == (name, kind)
 
     def signed(self, commit: str) -> str:

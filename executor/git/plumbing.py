@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import threading
+from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, cast
@@ -39,6 +41,9 @@ _HEADER_PARTS = 3  # words of `git cat-file --batch`: id, type, size
 _TREE, _FOLDERS = b"40000", {b"40000", b"160000"}
 _MOST_ENTRIES = 5_000
 """Above this many files, git is faster."""
+_KEPT_OBJECTS, _KEPT_BYTES = 500, 32 * 1024  # answers and bytes of one: at most 16 MiB of memory
+_FIXED = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})(?![0-9a-f])")
+"""The beginning of a name that always means the same object: a full id."""
 _END = b"=\n"
 """Ends an answer of `git diff-tree --stdin`; no line of a diff begins so."""
 
@@ -111,9 +116,16 @@ class Helper:
 
 
 class BlobReader(Helper):
-    """Reads objects by any name that git understands; refs are resolved for each request."""
+    """Reads objects by any name that git understands; refs are resolved for each request.
+
+    A name that begins with a full id never means another object, so its answer is kept.
+    """
 
     arguments = ("cat-file", "--batch")
+
+    def __init__(self, git: Git, cwd: Path) -> None:
+        super().__init__(git, cwd)
+        self._kept: OrderedDict[str, GitObject] = OrderedDict()
 
     def read(self, name: str) -> GitObject | None:
         """Return the object of that name, or None if it does not exist.
@@ -121,6 +133,19 @@ class BlobReader(Helper):
         Raises:
             GitError: the helper process ended in the middle of an answer.
         """
+        with self._lock:
+            found = self._kept.get(name)
+        if found is None:
+            found = self.read_again(name)
+            if found is not None and len(found.data) <= _KEPT_BYTES and _FIXED.match(name):
+                with self._lock:
+                    self._kept[name] = found
+                    if len(self._kept) > _KEPT_OBJECTS:
+                        self._kept.popitem(last=False)
+        return found
+
+    def read_again(self, name: str) -> GitObject | None:
+        """Return the object that the repository has now; as `read`, but without kept answers."""
         with self._lock:
             answers = self._ask(name.encode("utf-8", "surrogateescape") + b"\n")
             header = answers.readline().split()
@@ -211,6 +236,11 @@ class Trees:
                     found.append(folder + item)
             self._too_large = len(found) > _MOST_ENTRIES
         return None if self._too_large else found
+
+    def lacks(self, tree: str, path: str) -> bool:
+        """Return whether a tree that was read before has no entry for a path; False if that is unknown."""
+        known = self._known.get(tree)
+        return known is not None and bool(path) and path.partition("/")[0] not in known
 
     def tidy(self, folder: Path, tree: str) -> bool:
         """Remove what a tree has no entry for from a folder, as `git clean -ffdx` does; False if git has to do that.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from executor.errors import GitError
 from executor.git.checkout import Checkouts
 from executor.git.command import Identity, commit_bytes, find_repository
 from executor.git.objects import Store
@@ -238,3 +239,27 @@ def test_worktrees_are_looked_up_again_once_one_of_them_changes(repo: Repo, tmp_
     repo.git("symbolic-ref", "HEAD", "refs/heads/main")
     repo.git("symbolic-ref", branch, "refs/heads/main")
     assert [item.top for item in looked.of(branch)] == [repo.path]
+
+
+def test_an_answer_is_kept_for_a_full_id_only(repo: Repo, store: Store, refs: Refs, tmp_path: Path) -> None:
+    first, tree = repo.git("rev-parse", "HEAD"), repo.git("rev-parse", "HEAD^{tree}")
+    missing = "0" * len(tree)
+    with pytest.raises(GitError):
+        store.tree_of(missing)
+    assert store.tree_of(first) == store.tree_of(tree) == store.tree_of(first) == tree
+    assert refs.tip("refs/heads/main") == first
+    repo.write("later.txt", "later\n")
+    second = repo.commit("later")
+    assert refs.tip("refs/heads/main") == second
+    assert store.parent_of(second) == first
+    assert store.blob(second, "later.txt") == b"later\n"
+    assert not store.has_path(tree, "later.txt")
+    (tmp_path / "folder").mkdir()
+    store.clean(tree, tmp_path / "index", tmp_path / "folder", ())  # reads the tree: its paths are known from now on
+    assert not store.has_path(tree, "later.txt")
+    assert store.has_path(tree, "")
+    assert store.blob(tree, "README.md") == (repo.path / "README.md").read_bytes()
+    (repo.path / ".git" / "objects" / second[:2] / second[2:]).unlink()
+    assert store.commit(tree, [first], "m\n\nA: b\n", WHO, 1_700_000_000)
+    with pytest.raises(GitError):
+        store.commit(tree, [second], "m\n\nA: b\n", WHO, 1_700_000_000)
