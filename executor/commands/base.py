@@ -112,6 +112,7 @@ __all__ = [
     "guarded",
     "meant_milestone",
     "none_but_options",
+    "option",
     "permuted",
     "print_json",
     "report_faults",
@@ -122,23 +123,16 @@ __all__ = [
     "worse",
 ]
 
-JSON_OPTION = {
-    "name": "json",
-    "short": "",
-    "long": "json",
-    "type": bool,
-    "default": False,
-    "help": "print JSON instead of a table",
-}
 
-REASON_OPTION = {
-    "name": "reason",
-    "short": "",
-    "long": "reason",
-    "type": str,
-    "default": "",
-    "help": "reason, stored with the decision",
-}
+def option(name: str, text: str, kind: type = str, *, default: object = None, short: str = "") -> dict[str, object]:
+    """Return an option in doit's form; without a default, it is the empty value of its type."""
+    given = kind() if default is None else default
+    return {"name": name, "short": short, "long": name.replace("_", "-"), "type": kind, "default": given, "help": text}
+
+
+JSON_OPTION = option("json", "print JSON instead of a table", bool)
+
+REASON_OPTION = option("reason", "reason, stored with the decision")
 
 
 class Output(StrEnum):

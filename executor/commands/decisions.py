@@ -19,7 +19,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from executor.commands.base import JSON_OPTION, REASON_OPTION, Command, Options, print_json, safe
+from executor.commands.base import JSON_OPTION, REASON_OPTION, Command, Options, option, print_json, safe
 from executor.config.project import compile_project, open_project, prepare_cache, unknown_milestone
 from executor.errors import ExecutorError, UsageError
 from executor.git.checkout import identity_of
@@ -169,14 +169,7 @@ class AnswerCommand(Command):
         return 0
 
 
-_SHOW = {
-    "name": "show",
-    "short": "",
-    "long": "show",
-    "type": bool,
-    "default": False,
-    "help": "only show the change that would be approved",
-}
+_SHOW = option("show", "only show the change that would be approved", bool)
 
 
 class Approve(Command):

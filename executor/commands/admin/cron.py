@@ -14,9 +14,9 @@ import sys
 from difflib import ndiff
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from executor.commands.base import JSON_OPTION, Command, Options, print_json, safe
+from executor.commands.base import JSON_OPTION, Command, Options, option, print_json, safe
 from executor.config.project import compile_project, open_project
 from executor.errors import ExecutorError, UsageError
 from executor.model.clock import clock_time, deadline_of, next_at, zone_time
@@ -32,15 +32,11 @@ if TYPE_CHECKING:
 __all__ = ["ENV_FILE", "MOST", "Cron", "cron_line", "marker", "ours", "read_env_file", "spliced", "systemd_units"]
 
 
-def _option(name: str, text: str, kind: type = str, default: Any = "") -> dict[str, object]:
-    return {"name": name, "short": "", "long": name, "type": kind, "default": default, "help": text}
-
-
-ENV_FILE = _option("env-file", "file with NAME=VALUE lines for agents and notifications, readable only by you")
-_AT = _option("at", "time of day at which it runs", default="01:30")
-_UNTIL = _option("until", "start no issue that is not expected to end by this time, for example 06:00")
-_MILESTONE = _option("milestone", "id of a milestone; may be repeated (default: all incomplete milestones)", list, [])
-_SYSTEMD = _option("systemd", "show a systemd service and timer instead", bool, default=False)
+ENV_FILE = option("env-file", "file with NAME=VALUE lines for agents and notifications, readable only by you")
+_AT = option("at", "time of day at which it runs", default="01:30")
+_UNTIL = option("until", "start no issue that is not expected to end by this time, for example 06:00")
+_MILESTONE = option("milestone", "id of a milestone; may be repeated (default: all incomplete milestones)", list)
+_SYSTEMD = option("systemd", "show a systemd service and timer instead", bool)
 
 
 class Cron(Command):

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from executor.commands.base import JSON_OPTION, Command, Options, none_but_options, print_json, table
+from executor.commands.base import JSON_OPTION, Command, Options, none_but_options, option, print_json, table
 from executor.config.project import compile_project, open_project
 from executor.engine.milestone_run import hold
 from executor.environments.environment import FOLDER, kept_environments
@@ -37,14 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Gc", "orders_left"]
 
-_DRY = {
-    "name": "dry_run",
-    "short": "",
-    "long": "dry-run",
-    "type": bool,
-    "default": False,
-    "help": "only show what would be removed",
-}
+_DRY = option("dry_run", "only show what would be removed", bool)
 _DAY = 86_400  # seconds
 
 

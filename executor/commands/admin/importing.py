@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from executor.commands.base import JSON_OPTION, Command, Options, print_json, safe
+from executor.commands.base import JSON_OPTION, Command, Options, option, print_json, safe
 from executor.config.project import Project, prepare_cache
 from executor.errors import DeclarationError, UsageError
 from executor.model.fingerprint import IssueRef
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Import"]
 
 
-def _option(name: str, kind: type, text: str) -> dict[str, object]:
-    return {"name": name, "short": "", "long": name.replace("_", "-"), "type": kind, "default": kind(), "help": text}
-
-
 class Import(Command):
     """Writes milestones/<id>.toml and a spec for each issue."""
 
@@ -36,22 +32,22 @@ class Import(Command):
     doc_purpose = "write milestones from plans in other formats; a second import takes over only changes"
     doc_usage = "FILE|FOLDER ... | --milestone TITLE | --formats"
     cmd_options = (
-        _option("format", str, "format of the files (default: detected; --formats lists them)"),
-        _option("formats", bool, "show each format: an example, how its parts are imported, what is left out"),
-        _option("id", str, "id of the milestone (default: from the plan)"),
-        _option("agent", str, "agent of its issues, or several separated by commas, written to [defaults]"),
-        _option("milestone", str, "read the issues of this milestone from the forge instead of files"),
-        _option("tag", str, "import only the plan with this tag or milestone from a file with several"),
-        _option("split", bool, "create an issue for each smallest task if the format groups tasks"),
-        _option("encoding", str, "encoding of the files (default: detected, or else UTF-8)"),
-        _option("dry_run", bool, "show what would change and write nothing"),
-        _option("overwrite", bool, "where you and the plan changed the same value, use the plan's"),
-        _option("moved", bool, "the plan is the same as before, in a new place"),
-        _option(
-            "trust", bool, "also import values that weaken the judge: types, files over tests, allow, checks, commands"
+        option("format", "format of the files (default: detected; --formats lists them)"),
+        option("formats", "show each format: an example, how its parts are imported, what is left out", bool),
+        option("id", "id of the milestone (default: from the plan)"),
+        option("agent", "agent of its issues, or several separated by commas, written to [defaults]"),
+        option("milestone", "read the issues of this milestone from the forge instead of files"),
+        option("tag", "import only the plan with this tag or milestone from a file with several"),
+        option("split", "create an issue for each smallest task if the format groups tasks", bool),
+        option("encoding", "encoding of the files (default: detected, or else UTF-8)"),
+        option("dry_run", "show what would change and write nothing", bool),
+        option("overwrite", "where you and the plan changed the same value, use the plan's", bool),
+        option("moved", "the plan is the same as before, in a new place", bool),
+        option(
+            "trust", "also import values that weaken the judge: types, files over tests, allow, checks, commands", bool
         ),
-        _option("skip_unknown_needs", bool, "leave out needs for unknown issues"),
-        _option("done_as_landed", str, "count issues that the plan calls done as landed with this commit"),
+        option("skip_unknown_needs", "leave out needs for unknown issues", bool),
+        option("done_as_landed", "count issues that the plan calls done as landed with this commit"),
         JSON_OPTION,
     )
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from executor.agents.command import secrets_of
 from executor.commands.admin.cron import ENV_FILE, read_env_file
-from executor.commands.base import JSON_OPTION, Command, Options, Output, none_but_options, print_json, safe
+from executor.commands.base import JSON_OPTION, Command, Options, Output, none_but_options, option, print_json, safe
 from executor.commands.output import drain
 from executor.commands.run import UNTIL
 from executor.config.project import compile_project, open_project, prepare_cache
@@ -44,14 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["DigestCommand", "Nightly", "digest_since"]
 
 
-_SINCE = {
-    "name": "since",
-    "short": "",
-    "long": "since",
-    "type": str,
-    "default": "",
-    "help": "start time, for example 2030-01-31T18:00 (default: the last nightly run, or else a day ago)",
-}
+_SINCE = option("since", "start time, for example 2030-01-31T18:00 (default: the last nightly run, or else a day ago)")
 
 
 class DigestCommand(Command):
@@ -94,22 +87,8 @@ def _since(project: Project, asked: str) -> datetime:
     return nights[-1].started if nights else now - timedelta(days=1)
 
 
-_AT = {
-    "name": "at",
-    "short": "",
-    "long": "at",
-    "type": str,
-    "default": "",
-    "help": "time at which the entry is due; a late run keeps the deadline of its night",
-}
-_CATCH_UP = {
-    "name": "catch-up",
-    "short": "",
-    "long": "catch-up",
-    "type": bool,
-    "default": False,
-    "help": "run only if a night was missed",
-}
+_AT = option("at", "time at which the entry is due; a late run keeps the deadline of its night")
+_CATCH_UP = option("catch-up", "run only if a night was missed", bool)
 _BUSY = BusyError.exit_code
 _BROKEN = frozenset({2, 3, 74})
 _INTERRUPTED = frozenset({129, 130, 143})

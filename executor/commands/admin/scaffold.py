@@ -22,7 +22,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from executor.commands import COMMANDS
-from executor.commands.base import JSON_OPTION, Command, Options, none_but_options, print_json, safe
+from executor.commands.base import JSON_OPTION, Command, Options, none_but_options, option, print_json, safe
 from executor.config.load_rules import load_policy
 from executor.config.plugins import packages_in_the_way
 from executor.config.project import Project, compile_project, open_project
@@ -292,10 +292,6 @@ def write_schemas(root: Path) -> list[str]:
     return changed
 
 
-def _option(name: str, kind: type, text: str) -> dict[str, object]:
-    return {"name": name, "short": "", "long": name, "type": kind, "default": kind(), "help": text}
-
-
 class New(Command):
     """Writes milestones/ID/ISSUE.md and adds the issue to milestones/ID.toml."""
 
@@ -303,13 +299,13 @@ class New(Command):
     doc_purpose = 'add an issue with its spec to a milestone, for example doit new m4 "Read settings from a file"'
     doc_usage = 'MILESTONE "TITLE"'
     cmd_options = (
-        _option("id", str, "id of the issue (default: the next one)"),
-        _option("needs", str, "issues that have to land first, separated by commas"),
-        _option("type", str, "type of the issue; rules/routes.toml maps it to agent and checks"),
-        _option("agent", str, "agent profile or profiles"),
-        _option("accept", list, "a command that proves it; may be repeated"),
-        _option("body", str, "text of the spec (default: the title)"),
-        _option("edit", bool, "open the spec in $VISUAL or $EDITOR"),
+        option("id", "id of the issue (default: the next one)"),
+        option("needs", "issues that have to land first, separated by commas"),
+        option("type", "type of the issue; rules/routes.toml maps it to agent and checks"),
+        option("agent", "agent profile or profiles"),
+        option("accept", "a command that proves it; may be repeated", list),
+        option("body", "text of the spec (default: the title)"),
+        option("edit", "open the spec in $VISUAL or $EDITOR", bool),
     )
 
     def run(self, options: Options, arguments: list[str]) -> int:
