@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from executor.forge.base import CheckState, NewPull
-from executor.forge.hosts.github import AUTO_MERGE, DEQUEUE, DISABLE, ENQUEUE
-from executor.forge.hosts.github_pulls import DRAFT, READY
+from executor.forge.hosts.github import AUTO_MERGE, DEQUEUE, DISABLE, DRAFT, ENQUEUE, READY
 from tests.forge.test_github import NEW, fake, forge, waits
 
 if TYPE_CHECKING:

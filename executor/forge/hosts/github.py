@@ -1,8 +1,6 @@
-"""GitHub through its REST interface, and GraphQL where required: the modules `github_…` as one forge.
+"""GitHub through its REST interface, and GraphQL where required.
 
-Statuses of a commit: foreign checks are read, the executor's verdicts are posted.
-
-Merges of a pull request: immediate, by auto-merge, or through the merge queue.
+A merge is immediate, by auto-merge, or through the merge queue.
 """
 
 from __future__ import annotations
@@ -10,96 +8,49 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from executor.errors import ForgeUnavailableError, UsageError
-from executor.forge.base import CheckReport, Checks, CheckState, MergeAnswer, red_answer, standing
+from pydantic import Field
+
+from executor.errors import ForgeRefusedError, UsageError
+from executor.forge.base import CheckReport, Checks, CheckState, MergeAnswer
 from executor.forge.hosts.credentials import TIMEOUT, log_reader
-from executor.forge.hosts.github_pulls import Annotation, Branch, CheckRun, Issues, Merged, Pulls, Rule, Status
-from executor.forge.hosts.rest import GRAPHQL, PAGE, TRIES, Api, understood
+from executor.forge.hosts.repository import CONFLICT, RestForge, check_of, issue_of, pull_of
+from executor.forge.hosts.rest import GRAPHQL, PAGE, TRIES, Api, Issue, Pull, Status, understood
+from executor.model.validation import Received
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from executor.forge.base import ForgeIssue, NewPull
+    from executor.forge.base import ForgeIssue
     from executor.forge.connect import Target
-    from executor.forge.hosts.rest import Send
+    from executor.forge.hosts.repository import Milestone
+    from executor.forge.hosts.rest import Answer, Send
     from executor.forge.pull_request import PullRequest
 
 __all__ = [
     "AUTO_MERGE",
     "DEQUEUE",
     "DISABLE",
+    "DRAFT",
     "ENQUEUE",
+    "READY",
     "GitHubForge",
-    "Merging",
-    "Statuses",
     "connect",
     "over_pygithub",
 ]
 
-
-_PREFIX = "milestone/"
-"""Prefix of the executor's statuses, which are no foreign checks."""
+_OWN = "https://api.github.com"
 _GOOD = frozenset({"success", "neutral", "skipped"})
 _MOST_ANNOTATIONS = 50  # a choice: the first ones go into a brief, the log has the rest
 _UNDONE = ("queued", "in_progress", "waiting", "requested", "pending")
-
-
-class Statuses:
-    """The statuses of one repository; `executor.forge.base.Forge` documents the methods."""
-
-    def __init__(self, api: Api, repository: str) -> None:
-        self._api = api
-        self._at = f"/repos/{repository}"
-
-    def checks(self, sha: str) -> Checks:
-        """Return the foreign checks of a commit: statuses and check runs."""
-        statuses = self._api.pages(f"{self._at}/commits/{sha}/status", {}, Status, "statuses")
-        foreign = [_check_of_status(item) for item in statuses if not item.context.startswith(_PREFIX)]
-        runs = self._api.pages(f"{self._at}/commits/{sha}/check-runs", {}, CheckRun, "check_runs")
-        return Checks((*foreign, *(_check_of_run(item) for item in runs)))
-
-    def report(self, check: CheckState) -> CheckReport:
-        """Return annotations and the end of the log of a check run; a commit status has neither."""
-        if not check.id:
-            return CheckReport()
-        lines = []
-        for item in self._api.pages(f"{self._at}/check-runs/{check.id}/annotations", {}, Annotation):
-            place = f"{item.path}:{item.start_line or 1}: " if item.path else ""
-            lines.append(f"{place}{item.message or item.title}".strip())
-            if len(lines) >= _MOST_ANNOTATIONS:
-                break
-        return CheckReport(tuple(filter(None, lines)), self._api.text(f"{self._at}/actions/jobs/{check.id}/logs"))
-
-    def post(self, sha: str, name: str, state: str, description: str) -> bool:
-        """Post the verdict of one of the executor's checks; False if the token lacks permission."""
-        context = f"{_PREFIX}{name}"[:255]
-        path = f"{self._at}/commits/{sha}/status"
-
-        def known() -> str | None:
-            return {item.context: item.state for item in self._api.pages(path, {}, Status, "statuses")}.get(context)
-
-        body = {"state": state, "context": context, "description": description[:140]}
-        return self._api.post_status(f"{self._at}/statuses/{sha}", state, known, body, sha)
-
-
-def _check_of_status(item: Status) -> CheckState:
-    state = item.state
-    word = "failure" if state in {"failure", "error"} else "success" if state == "success" else "pending"
-    conclusion = state if word == "failure" else ""
-    return CheckState(item.context, word, item.description, item.target_url, conclusion=conclusion)
-
-
-def _check_of_run(item: CheckRun) -> CheckState:
-    outcome = item.conclusion
-    if outcome == "action_required":
-        word, detail = "pending", "a person has to approve its workflow run"
-    elif item.status in _UNDONE or not outcome:
-        word, detail = "pending", ""
-    else:
-        word, detail = "success" if outcome in _GOOD else "failure", outcome
-    return CheckState(item.name, word, detail, item.html_url, outcome if word == "failure" else "", item.id)
-
-
+_LEAVE = MergeAnswer("pending", "to be left to the forge")
+_MOVED = ("base branch was modified", "head branch was modified")
+_EXPECTED = ("required status check", "is expected", "are expected", "in progress", "pending")
+READY = """mutation($id: ID!) {
+  markPullRequestReadyForReview(input: {pullRequestId: $id}) { pullRequest { isDraft } }
+}"""
+DRAFT = """mutation($id: ID!) {
+  convertPullRequestToDraft(input: {pullRequestId: $id}) { pullRequest { isDraft } }
+}"""
 AUTO_MERGE = """mutation(
   $id: ID!, $sha: GitObjectID!, $method: PullRequestMergeMethod!, $headline: String!, $body: String!
 ) {
@@ -116,66 +67,196 @@ DISABLE = """mutation($id: ID!) {
 DEQUEUE = """mutation($id: ID!) {
   dequeuePullRequest(input: {id: $id}) { mergeQueueEntry { id } }
 }"""
-_LEAVE = MergeAnswer("pending", "to be left to the forge")
-_CONFLICT = 409  # HTTP: the head is not the expected one
-_MOVED = ("base branch was modified", "head branch was modified")
-_EXPECTED = ("required status check", "is expected", "are expected", "in progress", "pending")
 
 
-class Merging:
-    """Merges the pull requests of one repository.
+class _Numbered(Received):
+    """An issue if only GitHub's own id of it is needed."""
+
+    id: int
+
+
+class _Annotation(Received):
+    """A remark of a check run about a line."""
+
+    path: str = ""
+    start_line: int = 0
+    message: str = ""
+    title: str = ""
+
+
+class _CheckRun(Received):
+    """A check run."""
+
+    id: int = 0
+    name: str = ""
+    status: str = ""
+    conclusion: str = ""
+    html_url: str = ""
+
+
+class _RequiredChecks(Received):
+    """The required checks of a protected branch, by name and by table."""
+
+    contexts: list[str] = Field(default_factory=list)
+    checks: list[dict[str, object]] = Field(default_factory=list)
+
+
+class _Protection(Received):
+    """The protection of a branch."""
+
+    required_status_checks: _RequiredChecks = _RequiredChecks()
+
+
+class _Branch(Received):
+    """A branch."""
+
+    protection: _Protection = _Protection()
+
+
+class _RuleParameters(Received):
+    """The parameters of a rule of a branch."""
+
+    required_status_checks: Any = None
+
+
+class _Rule(Received):
+    """A rule of a branch."""
+
+    type: str = ""
+    parameters: _RuleParameters = _RuleParameters()
+
+
+class _Merged(Received):
+    """The answer to a merge."""
+
+    sha: str
+
+
+def connect(wanted: Target) -> GitHubForge:
+    """Connect to the declared repository on GitHub.
+
+    Raises:
+        UsageError: the library is not installed, or the repository is unknown.
+        ForgeRefusedError: no token was found.
+    """
+    rules = wanted.rules
+    base = rules.base_url or _OWN
+    send = over_pygithub(base, wanted.token)
+    fetch = log_reader(base, {"Authorization": f"Bearer {wanted.token}"})
+    api = Api(send, fetch=fetch, budget=wanted.budget(base), cache=wanted.cache, forge=f"GitHub at {base}")
+    return GitHubForge(api, wanted.repository(), auto_merge=rules.auto_merge)
+
+
+class GitHubForge(RestForge[Pull, Issue]):
+    """A repository on GitHub.
 
     Args:
         api: sends the requests.
         repository: ``owner/name``.
-        pulls: current pull requests.
-        statuses: pending and failed checks.
         auto_merge: GitHub may be asked to merge later.
     """
 
-    def __init__(self, api: Api, repository: str, pulls: Pulls, statuses: Statuses, *, auto_merge: bool) -> None:
-        self._api = api
-        self._at = f"/repos/{repository}"
-        self._pulls = pulls
-        self._statuses = statuses
-        self._auto_merge = auto_merge
+    kind = "github"
+    pull_type, issue_type = Pull, Issue
+    blockers = "dependencies/blocked_by"
+    status = ("context", 140)
 
-    def request(self, pull: PullRequest, sha: str, title: str, message: str, method: str) -> MergeAnswer:
-        """Merge it now if nothing is pending; otherwise leave it to GitHub if the base has something to wait for."""
-        for tries in range(TRIES):
-            now = self._pulls.get(pull.number)
-            if now.state != "open" or (now.sha, now.base) != (sha, pull.base):
-                return standing(now, sha)
-            checks = self._statuses.checks(sha)
-            if checks.of("failure"):
-                return red_answer(checks)
-            waiting = ", ".join(
-                f'"{item.name}"' + (f" ({item.detail})" if item.detail else "") for item in checks.of("pending")
-            )
-            answer: MergeAnswer | None = _LEAVE if waiting else self._merge_now(now, sha, title, message, method)
-            if answer is _LEAVE:
-                answer = self._leave_to_forge(now, sha, title, message, method, waiting or "required checks")
-            if answer is not None:
-                return answer
-            self._api.wait(tries)
-        raise ForgeUnavailableError(f"pull request #{pull.number}: the forge did not report the result of its merge")
+    def __init__(self, api: Api, repository: str, *, auto_merge: bool = True) -> None:
+        super().__init__(api, f"/repos/{repository}", auto_merge=auto_merge)
+        self._owner = repository.partition("/")[0]
+
+    def checks(self, sha: str) -> Checks:
+        """Return the foreign checks of a commit: statuses and check runs."""
+        runs = self._api.pages(f"{self._at}/commits/{sha}/check-runs", {}, _CheckRun, "check_runs")
+        return Checks((*super().checks(sha).items, *map(_check_of_run, runs)))
+
+    def report(self, check: CheckState) -> CheckReport:
+        """Return annotations and the end of the log of a check run; a commit status has neither."""
+        if not check.id:
+            return CheckReport()
+        lines = []
+        for item in self._api.pages(f"{self._at}/check-runs/{check.id}/annotations", {}, _Annotation):
+            place = f"{item.path}:{item.start_line or 1}: " if item.path else ""
+            lines.append(f"{place}{item.message or item.title}".strip())
+            if len(lines) >= _MOST_ANNOTATIONS:
+                break
+        return CheckReport(tuple(filter(None, lines)), self._api.text(f"{self._at}/actions/jobs/{check.id}/logs"))
 
     def withdraw(self, pull: PullRequest) -> PullRequest:
         """Cancel auto-merge, or remove it from the merge queue; returns the current pull request."""
         for tries in range(TRIES):
-            now = self._pulls.get(pull.number)
+            now = self._get(pull.number)
             if now.state != "open":
                 return now
             if now.waiting:
                 answer = self._api.graphql(DISABLE, {"id": now.node})
             elif not tries and self._required(now.base)[1]:
                 self._api.graphql(DEQUEUE, {"id": now.node})  # refused when it is not in the queue, which is as well
-                return self._pulls.get(pull.number)
+                return self._get(pull.number)
             else:
                 return now
             if not answer.ok:
                 self._api.wait(tries)
-        raise ForgeUnavailableError(f"pull request #{pull.number}: the forge did not cancel its auto-merge")
+        raise self._silent(pull, "cancel its auto-merge")
+
+    def block(self, number: int, by: Sequence[int]) -> None:
+        """Record that an issue is blocked by others; only missing ones are added."""
+        path = f"{self._at}/issues/{number}/{self.blockers}"
+
+        for other in sorted(set(by).difference(self._blocking(number))):
+            found = self._api.get(f"{self._at}/issues/{other}", _Numbered)
+            if found is None:
+                raise ForgeRefusedError(f"the forge has no issue #{other}, which #{number} needs")
+            body = {"issue_id": found.id}
+
+            def probe(other: int = other) -> bool | None:
+                return True if other in self._blocking(number) else None
+
+            def write(body: dict[str, int] = body) -> Answer:
+                return self._api.write("POST", path, body)
+
+            self._api.effect("add a dependency", probe, write)
+
+    def _asked(self, *, head: str = "", base: str = "") -> Mapping[str, str]:
+        branch = {"head": f"{self._owner}:{head}"} if head else {"base": base}
+        return {"state": "all", "sort": "created", "direction": "asc", **branch}
+
+    def _is_here(self, item: Pull) -> bool:
+        """Return whether the branch of a pull request is in this repository; true if GitHub no longer knows."""
+        full = item.head.repo.full_name
+        return not full or f"/repos/{full}".lower() == self._at.lower()
+
+    def _pull(self, item: Pull) -> PullRequest:
+        return pull_of(item)
+
+    def _in_milestone(self, milestone: Milestone) -> Mapping[str, str]:
+        return {"milestone": str(milestone.number), "state": "all", "sort": "created", "direction": "asc"}
+
+    def _issue(self, item: Issue) -> ForgeIssue:
+        return issue_of(item, self._blocking(item.number))
+
+    def _statuses(self, sha: str) -> list[CheckState]:
+        return [check_of(item) for item in self._api.pages(f"{self._at}/commits/{sha}/status", {}, Status, "statuses")]
+
+    def _turn(self, pull: PullRequest, *, draft: bool) -> PullRequest:
+        def probe() -> PullRequest | None:
+            there = self._get(pull.number)
+            return there if there.draft == draft else None
+
+        query = DRAFT if draft else READY
+        return self._api.effect("change a draft", probe, lambda: self._api.graphql(query, {"id": pull.node}))
+
+    def _merge(
+        self, pull: PullRequest, item: Pull, checks: Checks, sha: str, title: str, message: str, method: str
+    ) -> MergeAnswer | None:
+        _ = item
+        waiting = ", ".join(
+            f'"{item.name}"' + (f" ({item.detail})" if item.detail else "") for item in checks.of("pending")
+        )
+        answer = _LEAVE if waiting else self._merge_now(pull, sha, title, message, method)
+        if answer is _LEAVE:
+            return self._leave_to_forge(pull, sha, title, message, method, waiting or "required checks")
+        return answer
 
     def _merge_now(self, pull: PullRequest, sha: str, title: str, message: str, method: str) -> MergeAnswer | None:
         """Merge now; `_LEAVE` if only GitHub can do that, None if the outcome is unknown."""
@@ -183,9 +264,9 @@ class Merging:
         answer = self._api.write("PUT", f"{self._at}/pulls/{pull.number}/merge", body)
         words = answer.message.lower()
         if answer.ok:
-            merged = understood(answer.data, Merged)
+            merged = understood(answer.data, _Merged)
             return MergeAnswer("merged", commit=merged.sha) if merged is not None else None
-        if answer.status == _CONFLICT or any(text in words for text in _MOVED):
+        if answer.status == CONFLICT or any(text in words for text in _MOVED):
             return MergeAnswer("moved", answer.message)
         if answer.lost:
             return None
@@ -225,31 +306,13 @@ class Merging:
     def _required(self, base: str) -> tuple[bool, bool]:
         """Return whether a branch has at least one required check, and whether it has a merge queue."""
         name = quote(base, safe="")
-        branch = self._api.get(f"{self._at}/branches/{name}", Branch) or Branch()
+        branch = self._api.get(f"{self._at}/branches/{name}", _Branch) or _Branch()
         checks = branch.protection.required_status_checks
-        rules = self._api.get(f"{self._at}/rules/branches/{name}", list[Rule]) or []
+        rules = self._api.get(f"{self._at}/rules/branches/{name}", list[_Rule]) or []
         required = bool(checks.contexts or checks.checks) or any(
             rule.type == "required_status_checks" and rule.parameters.required_status_checks for rule in rules
         )
         return required, any(rule.type == "merge_queue" for rule in rules)
-
-
-_OWN = "https://api.github.com"
-
-
-def connect(wanted: Target) -> GitHubForge:
-    """Connect to the declared repository on GitHub.
-
-    Raises:
-        UsageError: the library is not installed, or the repository is unknown.
-        ForgeRefusedError: no token was found.
-    """
-    rules = wanted.rules
-    base = rules.base_url or _OWN
-    send = over_pygithub(base, wanted.token)
-    fetch = log_reader(base, {"Authorization": f"Bearer {wanted.token}"})
-    api = Api(send, fetch=fetch, budget=wanted.budget(base), cache=wanted.cache, forge=f"GitHub at {base}")
-    return GitHubForge(api, wanted.repository(), auto_merge=rules.auto_merge)
 
 
 def over_pygithub(base_url: str, token: str) -> Send:
@@ -278,99 +341,12 @@ def over_pygithub(base_url: str, token: str) -> Send:
     return send
 
 
-class GitHubForge:
-    """A repository on GitHub.
-
-    Args:
-        api: sends the requests.
-        repository: ``owner/name``.
-        auto_merge: GitHub may be asked to merge later.
-    """
-
-    kind = "github"
-
-    def __init__(self, api: Api, repository: str, *, auto_merge: bool = True) -> None:
-        self._pulls = Pulls(api, repository)
-        self._statuses = Statuses(api, repository)
-        self._issues = Issues(api, repository)
-        self._merging = Merging(api, repository, self._pulls, self._statuses, auto_merge=auto_merge)
-
-    def find(self, head: str) -> list[PullRequest]:
-        """Return every pull request of a branch, oldest first, without those from other repositories."""
-        return self._pulls.find(head)
-
-    def pulls(self, base: str) -> list[PullRequest]:
-        """Return every pull request into a branch, oldest first."""
-        return self._pulls.into(base)
-
-    def open(self, new: NewPull) -> PullRequest:
-        """Open the pull request of that branch into that base, or return the open one."""
-        return self._pulls.open(new)
-
-    def update(
-        self,
-        pull: PullRequest,
-        *,
-        title: str | None = None,
-        body: str | None = None,
-        draft: bool | None = None,
-        labels: Sequence[str] = (),
-    ) -> PullRequest:
-        """Set these values; returns the pull request."""
-        return self._pulls.update(pull, title=title, body=body, draft=draft, labels=labels)
-
-    def retarget(self, pull: PullRequest, base: str) -> PullRequest:
-        """Set the branch that it goes to."""
-        return self._pulls.retarget(pull, base)
-
-    def checks(self, sha: str) -> Checks:
-        """Return the foreign checks of a commit: statuses and check runs."""
-        return self._statuses.checks(sha)
-
-    def request_merge(self, pull: PullRequest, sha: str, title: str, message: str, method: str) -> MergeAnswer:
-        """Merge it now if nothing is pending; otherwise leave it to GitHub if the base has something to wait for."""
-        return self._merging.request(pull, sha, title, message, method)
-
-    def withdraw(self, pull: PullRequest) -> PullRequest:
-        """Cancel auto-merge or a place in the merge queue."""
-        return self._merging.withdraw(pull)
-
-    def report(self, check: CheckState) -> CheckReport:
-        """Return annotations and the end of the log of a check run."""
-        return self._statuses.report(check)
-
-    def comment(self, pull: PullRequest, mark: str, text: str) -> None:
-        """Maintain one comment that starts with the mark."""
-        self._issues.comment(pull.number, mark, text)
-
-    def close(self, pull: PullRequest) -> None:
-        """Close it without merging."""
-        self._pulls.close(pull)
-
-    def issues(self, milestone: str) -> list[ForgeIssue]:
-        """Return the issues of a milestone given by title or number, with their blockers, without pull requests."""
-        return self._issues.of_milestone(milestone)
-
-    def issue(self, number: int) -> ForgeIssue | None:
-        """Return an issue; None if the number does not exist."""
-        return self._issues.get(number)
-
-    def edit_issue(self, number: int, body: str) -> None:
-        """Replace the text of an issue."""
-        self._issues.edit(number, body)
-
-    def block(self, number: int, by: Sequence[int]) -> None:
-        """Record that an issue is blocked by others; only missing ones are added."""
-        self._issues.block(number, by)
-
-    def close_issue(self, number: int) -> bool:
-        """Close an issue; returns whether it was open."""
-        return self._issues.close(number)
-
-    def close_milestone(self, title: str) -> bool:
-        """Close a milestone; returns whether it was open."""
-        return self._issues.close_milestone(title)
-
-    def post_status(self, sha: str, name: str, state: str, description: str) -> bool:
-        """Post the verdict of one of the executor's checks; False if the token lacks permission."""
-        return self._statuses.post(sha, name, state, description)
+def _check_of_run(item: _CheckRun) -> CheckState:
+    outcome = item.conclusion
+    if outcome == "action_required":
+        word, detail = "pending", "a person has to approve its workflow run"
+    elif item.status in _UNDONE or not outcome:
+        word, detail = "pending", ""
+    else:
+        word, detail = "success" if outcome in _GOOD else "failure", outcome
+    return CheckState(item.name, word, detail, item.html_url, outcome if word == "failure" else "", item.id)

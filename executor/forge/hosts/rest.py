@@ -1,9 +1,8 @@
-"""Answers of a forge: each is read into a typed value, a `Received` or a list of them, in one place.
-
-Requests to a forge: retried if that is harmless, rate-limited, conditional, paged. Their meaning is unknown here.
+"""Requests to a forge: retried if that is harmless, rate-limited, conditional, paged. Their meaning is unknown here.
 
 Reads are retried after every transient failure. Writes are retried only if the forge reports that it did nothing (a
-limit); a lost answer is reported to the caller, who checks before a retry.
+limit); a lost answer is reported to the caller, who checks before a retry. Each answer is read into a typed value, a
+`Received` or a list of them; the types that GitHub, Forgejo and Gitea share are here.
 """
 
 from __future__ import annotations
@@ -18,13 +17,15 @@ from types import GenericAlias
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
+from pydantic import Field, model_validator
+
 from executor.errors import ExecutorError, ForgeRefusedError, ForgeUnavailableError
 from executor.forge.hosts.credentials import TIMEOUT, retry_delay
 from executor.model.validation import Received, UnreadableError, json_of, received
 from executor.process.files import read_json, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from executor.forge.hosts.credentials import Budget, Fetch
@@ -32,7 +33,19 @@ if TYPE_CHECKING:
     Send = Callable[[str, str, dict[str, Any] | None, dict[str, str], Any], tuple[int, Mapping[str, Any], str | None]]
     """Sends verb, path, parameters, headers and body; returns status, headers and text."""
 
-__all__ = ["GRAPHQL", "PAGE", "TIMEOUT", "TRIES", "Answer", "Api", "Comment", "State", "parsed", "understood"]
+__all__ = [
+    "GRAPHQL",
+    "PAGE",
+    "TIMEOUT",
+    "TRIES",
+    "Answer",
+    "Api",
+    "Issue",
+    "Pull",
+    "Status",
+    "parsed",
+    "understood",
+]
 
 
 T = TypeVar("T")
@@ -72,19 +85,6 @@ TRIES = 5
 """Maximum number of tries of a request."""
 
 
-class Comment(Received):
-    """A comment of any forge."""
-
-    id: int
-    body: str = ""
-
-
-class State(Received):
-    """An issue or a milestone if only its state is needed."""
-
-    state: str
-
-
 _TRIES = 6  # tries; with the pauses below up to 16 s in all
 _FIRST_PAUSE = 0.25  # seconds, doubled at each try; a choice
 _LONGEST_PAUSE = 300.0  # seconds; a run waits no longer for a limit, it says when to run again
@@ -93,9 +93,80 @@ _MOST_PAGES = 1000  # pages; ends only a list without end
 GRAPHQL = "/graphql"
 _NEXT = re.compile(r'<[^<>]*[?&]page=([0-9]{1,9})(?:&[^<>]*)?>;[^,]*rel="next"')
 _OK = range(200, 300)
-_NO_PERMISSION = frozenset({403, 404})
 _NOT_MODIFIED, _UNAUTHORISED, _FORBIDDEN, _NOT_FOUND, _GONE = 304, 401, 403, 404, 410
 _SERVER = 500  # HTTP: from here on a fault of the server, the outcome is unknown
+
+
+class Label(Received):
+    name: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_its_name(cls, value: Any) -> Any:
+        """GitHub lists the labels of an issue as tables or as names."""
+        return {"name": value} if isinstance(value, str) else value
+
+
+class Fork(Received):
+    full_name: str = ""
+
+
+class Head(Received):
+    """A branch; GitHub's has the name of its repository, Forgejo's the number."""
+
+    ref: str
+    sha: str = ""
+    repo: Fork = Fork()
+    repo_id: int = 0
+
+
+class User(Received):
+    login: str = ""
+
+
+class Pull(Received):
+    """A pull request of GitHub, Forgejo or Gitea."""
+
+    number: int
+    state: str
+    head: Head
+    base: Head
+    draft: bool = False
+    merged_at: str = ""
+    merged: bool = False
+    """In a list, GitHub gives only the time of the merge."""
+    title: str = ""
+    body: str = ""
+    html_url: str = ""
+    merge_commit_sha: str = ""
+    user: User = User()
+    labels: list[Label] = Field(default_factory=list)
+    node_id: str = ""
+    auto_merge: Any = None
+    """Null unless GitHub was asked to merge it later."""
+
+
+class Issue(Received):
+    """An issue of GitHub, Forgejo or Gitea, or a pull request in a list of issues."""
+
+    number: int
+    state: str
+    title: str = ""
+    body: str = ""
+    labels: list[Label] = Field(default_factory=list)
+    html_url: str = ""
+    pull_request: Any = None
+    """Present only in pull requests."""
+
+
+class Status(Received):
+    """A status of a commit; Forgejo has the word in `status`."""
+
+    context: str = ""
+    state: str = ""
+    status: str = ""
+    description: str = ""
+    target_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,74 +310,6 @@ class Api:
         if found is None:
             raise ForgeUnavailableError(f"the forge did not report the result: {what}; run again later")
         return found
-
-    def maintain_comment(
-        self,
-        what: str,
-        mark: str,
-        text: str,
-        comments: Callable[[], Iterable[Comment]],
-        write: Callable[[int | None], Answer],
-    ) -> None:
-        """Maintain one comment that starts with the mark; `write` adds one, or replaces that of an id."""
-
-        def ours() -> Comment | None:
-            return next((item for item in comments() if item.body.startswith(mark)), None)
-
-        def probe() -> bool | None:
-            there = ours()
-            return True if there is not None and there.body == text else None
-
-        def do() -> Answer:
-            there = ours()
-            return write(None if there is None else there.id)
-
-        self.effect(what, probe, do)
-
-    def close_once(self, path: str, what: str, do: Callable[[], Answer]) -> bool:
-        """Close an issue or a milestone; returns whether it was open.
-
-        Raises:
-            ForgeRefusedError: it does not exist, or the forge refuses.
-        """
-        before = self.get(path, State)
-        if before is None:
-            raise ForgeRefusedError(f"{self.forge} has no such {what}: {path}")
-        if before.state == "closed":
-            return False
-
-        def probe() -> bool | None:
-            there = self.get(path, State)
-            return True if there is not None and there.state == "closed" else None
-
-        return self.effect(f"close a {what}", probe, do)
-
-    def post_status(
-        self, path: str, word: str, known: Callable[[], str | None], body: Mapping[str, str], commit: str
-    ) -> bool:
-        """Post a status of a commit, unless it has this word already; False if the token lacks permission.
-
-        Args:
-            path: takes the status.
-            word: the forge's word for the state.
-            known: looks up the present word; None without one.
-            body: the status.
-            commit: the commit, for messages.
-
-        Raises:
-            ForgeRefusedError: the forge refuses for another reason.
-        """
-        for tries in range(TRIES):
-            if known() == word:
-                return True
-            answer = self.write("POST", path, body)
-            if answer.status in _NO_PERMISSION:
-                return False
-            if not answer.ok and not answer.lost:
-                raise ForgeRefusedError(f"{self.forge} refuses a status for {commit[:10]}: {answer.message}")
-            if answer.lost:
-                self.wait(tries)
-        return False
 
     def wait(self, tries: int) -> None:
         """Wait before the n-th try, with increasing and randomised delays."""
