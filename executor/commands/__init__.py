@@ -20,12 +20,12 @@ GROUPS: dict[str, dict[str, str]] = {
         "version": "list:Version",
     },
     "Look": {
-        "plan": "inspect.plan:Plan",
+        "plan": "inspect.report:Plan",
         "status": "inspect.status:Status",
-        "watch": "inspect.watch:Watch",
+        "watch": "inspect.status:Watch",
         "explain": "inspect.explain:Explain",
         "log": "inspect.log:Log",
-        "sessions": "inspect.status:Sessions",
+        "sessions": "inspect.report:Sessions",
         "report": "inspect.report:Report",
         "digest": "admin.nightly:DigestCommand",
     },
@@ -40,8 +40,8 @@ GROUPS: dict[str, dict[str, str]] = {
     "Write and exchange plans": {
         "new": "admin.scaffold:New",
         "schema": "admin.scaffold:Schema",
-        "import": "admin.importing:Import",
-        "export": "inspect.report:Export",
+        "import": "admin.exchange:Import",
+        "export": "admin.exchange:Export",
         "mcp": "admin.mcp:Mcp",
     },
     "Maintain": {

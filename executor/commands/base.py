@@ -125,9 +125,12 @@ __all__ = [
 
 
 def option(name: str, text: str, kind: type = str, *, default: object = None, short: str = "") -> dict[str, object]:
-    """Return an option in doit's form; without a default, it is the empty value of its type."""
-    given = kind() if default is None else default
-    return {"name": name, "short": short, "long": name.replace("_", "-"), "type": kind, "default": given, "help": text}
+    """Return an option in doit's form; without a default, it is the empty value of its type.
+
+    A name with an underscore at its end is a word that Python reserves: `from_` is ``--from``.
+    """
+    given, long = kind() if default is None else default, name.rstrip("_").replace("_", "-")
+    return {"name": name, "short": short, "long": long, "type": kind, "default": given, "help": text}
 
 
 JSON_OPTION = option("json", "print JSON instead of a table", bool)

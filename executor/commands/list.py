@@ -37,6 +37,7 @@ from executor.commands.base import (
     asks_help,
     guarded,
     none_but_options,
+    option,
     permuted,
     print_json,
     report_faults,
@@ -62,14 +63,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Clean", "DumpDB", "Forget", "Help", "Ignore", "Info", "List", "ResetDep", "Strace", "Version"]
 
-_TASKS = {
-    "name": "tasks",
-    "short": "",
-    "long": "tasks",
-    "type": bool,
-    "default": False,
-    "help": "list doit's tasks instead",
-}
+_TASKS = option("tasks", "list doit's tasks instead", bool)
 
 
 class _PresentOutput:

@@ -11,7 +11,37 @@ from typing import TYPE_CHECKING
 
 from executor.commands.base import safe, table
 from executor.model.fingerprint import IssueRef
-from executor.report.text import sentence_of
+from executor.model.hints import counted
+from executor.state.events import (
+    AttemptBuilt,
+    AttemptFailed,
+    AttemptInterrupted,
+    AttemptStarted,
+    BlockerFound,
+    BranchCreated,
+    BranchMoved,
+    Checked,
+    Collision,
+    GateHeld,
+    GateOpened,
+    Landed,
+    LandingIntended,
+    MilestoneReleased,
+    Notified,
+    Overlap,
+    PullChanged,
+    Refused,
+    Regenerated,
+    Reviewed,
+    RunEnded,
+    RunStarted,
+    Selected,
+    StepDone,
+    StepFailed,
+    StepStarted,
+    Stopped,
+    Verified,
+)
 from executor.state.record import How, moment
 from executor.status.progress import phase_line
 
@@ -19,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from executor.report.snapshot import Row, Snapshot
+    from executor.state.events import Event
     from executor.state.record import Record
 
 __all__ = [
@@ -31,6 +62,7 @@ __all__ = [
     "headline",
     "money",
     "run_note",
+    "sentence_of",
     "snapshot_value",
 ]
 
@@ -112,6 +144,88 @@ def event_line(event: Record) -> str:
     """Format a record as a line: local time of day, issue, event."""
     at = datetime.fromtimestamp(moment(event.at)).astimezone()
     return f"{at:%H:%M:%S} {event.key or '-'}  {sentence_of(event)}"
+
+
+def sentence_of(record: Record) -> str:
+    """Describe a record in one sentence; for a kind without a sentence, by kind and reason."""
+    sentence = _sentence_of_run(record.event) or _sentence_of_issue(record.event)
+    if sentence:
+        return sentence
+    reason = record.data.get("reason")
+    return record.kind.replace("-", " ") + (f": {reason}" if isinstance(reason, str) and reason else "")
+
+
+def _sentence_of_run(event: Event) -> str:  # noqa: PLR0911  (a table of sentences)
+    match event:
+        case RunStarted():
+            return f"run of {' '.join(event.asked)} by {event.user} on {event.host}"
+        case RunEnded():
+            why = f" ({event.why})" if event.why else ""
+            return f"run {event.how or 'done'}{why}, exit code {event.code}"
+        case BlockerFound():
+            return f"{event.blocker}: {event.reason}"
+        case Notified():
+            return f"notified by {event.channel}"
+        case MilestoneReleased():
+            return f"released as {event.commit[:10]}"
+        case BranchMoved():
+            return f"the branch was moved to {event.new[:10]}"
+        case BranchCreated():
+            return f"branch {event.branch.removeprefix('refs/heads/')} created"
+    return ""
+
+
+def _sentence_of_attempt(event: Event) -> str:
+    match event:
+        case AttemptStarted():
+            return f"attempt {event.attempt} by {event.agent or 'an agent'}"
+        case AttemptBuilt():
+            files = counted(len(event.files), "file")
+            return f"attempt {event.attempt} has a result: +{event.added} -{event.removed} in {files}"
+        case AttemptFailed():
+            return f"attempt {event.attempt} failed: {event.reason}"
+        case AttemptInterrupted():
+            return f"attempt {event.attempt} was interrupted"
+    return ""
+
+
+def _sentence_of_issue(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912  (a table of sentences)
+    match event:
+        case Checked():
+            return f"{event.check} {'passed' if event.ok else 'failed'} in {event.seconds:.1f} s"
+        case Selected():
+            return f"{event.tests} of {event.of} tests of {event.check} selected by {event.by}: {event.outcome}"
+        case Reviewed():
+            return f"{event.reviewer} had {len(event.findings)} findings"
+        case StepStarted():
+            return f"step {event.step} begins"
+        case StepDone():
+            return f"step {event.step} is done"
+        case StepFailed():
+            return f"step {event.step} failed: {event.reason}"
+        case GateOpened():
+            return f"gate {event.step} opened with {event.percent} %"
+        case GateHeld():
+            return f"gate {event.reason}"
+        case PullChanged():
+            return f"pull request {event.number} is {event.state}"
+        case Overlap():
+            return f"overlaps with {', '.join(event.others)}: all may change {', '.join(event.files)}"
+        case Collision():
+            return f"conflicts with {event.other} in {', '.join(event.paths)}"
+        case Regenerated():
+            return f"`{event.command}` wrote {', '.join(event.paths)} again{f': {event.reason}' * bool(event.reason)}"
+        case LandingIntended():
+            return f"lands as {event.commit[:10]}"
+        case Landed():
+            return f"landed as {event.commit[:10]}"
+        case Verified():
+            return "verified again"
+        case Refused():
+            return f"verification failed: {event.reason}"
+        case Stopped():
+            return f"stopped by {event.rule}: {event.reason}"
+    return _sentence_of_attempt(event)
 
 
 def block(snapshot: Snapshot) -> str:

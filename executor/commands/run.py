@@ -18,6 +18,7 @@ from executor.commands.base import (
     Output,
     asks_help,
     guarded,
+    option,
     permuted,
     report_faults,
     require_here,
@@ -42,46 +43,15 @@ if TYPE_CHECKING:
 __all__ = ["OPTIONS", "UNTIL", "Run", "budget_of", "deadline_named", "workers_of"]
 
 
-_PLAIN = {
-    "name": "plain",
-    "short": "",
-    "long": "plain",
-    "type": bool,
-    "default": False,
-    "help": "print plain lines, even on a terminal",
-}
-_FROM = {
-    "name": "from_",
-    "short": "",
-    "long": "from",
-    "type": str,
-    "default": "",
-    "help": "issue to start at; incomplete issues before it in the file are skipped and do not block it",
-}
-UNTIL = {
-    "name": "until",
-    "short": "",
-    "long": "until",
-    "type": str,
-    "default": "",
-    "help": "start no issue that is not expected to end by this time: 06:00, or 2030-01-31T06:00",
-}
-_BUDGET = {
-    "name": "budget",
-    "short": "",
-    "long": "budget",
-    "type": str,
-    "default": "",
-    "help": "US dollars that this run may spend on agents (default: run_usd of rules/limits.toml)",
-}
-_TAKE_OVER = {
-    "name": "take_over",
-    "short": "",
-    "long": "take-over",
-    "type": bool,
-    "default": False,
-    "help": "continue here immediately, even if another machine may still run the milestone; that run then stops",
-}
+_PLAIN = option("plain", "print plain lines, even on a terminal", bool)
+_FROM = option("from_", "issue to start at; incomplete issues before it in the file are skipped and do not block it")
+UNTIL = option("until", "start no issue that is not expected to end by this time: 06:00, or 2030-01-31T06:00")
+_BUDGET = option("budget", "US dollars that this run may spend on agents (default: run_usd of rules/limits.toml)")
+_TAKE_OVER = option(
+    "take_over",
+    "continue here immediately, even if another machine may still run the milestone; that run then stops",
+    bool,
+)
 OPTIONS = (_FROM, _PLAIN, UNTIL, _BUDGET, _TAKE_OVER)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -142,11 +142,9 @@ def statement(facts: Facts) -> bytes:
             "specKey": facts.spec_key,
             "resultKey": facts.result_key,
             "checkKey": facts.check_key,
-            "checks": [_check(item) for item in facts.checks],
+            "checks": [asdict(item) for item in facts.checks],
             "agent": {"profile": facts.agent, "model": facts.model},
-            "approvals": [
-                {"rules": item.rules, "by": item.by, "reason": item.reason, "key": item.key} for item in facts.approvals
-            ],
+            "approvals": [asdict(item) for item in facts.approvals],
             "previous": facts.previous,
             "at": facts.at,
         },
@@ -157,17 +155,6 @@ def statement(facts: Facts) -> bytes:
 def digest_of(data: bytes) -> str:
     """Return the digest by which the next statement refers to this one."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
-def _check(item: CheckResult) -> dict[str, object]:
-    return {
-        "name": item.name,
-        "command": list(item.command),
-        "key": item.key,
-        "tool": item.tool,
-        "verdict": item.verdict,
-        "tree": item.tree,
-    }
 
 
 _APPROVED = re.compile(r"^Approved-By: (.+) for (\S+) on (\S+): (.*)$", re.MULTILINE)

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 from executor.checks.spec import CommandProof
 from executor.engine.agent_work import Failure
 from executor.engine.attempt import Attempts
+from executor.engine.landing.milestone_branch import RemoteBranch
 from executor.errors import ForgeRefusedError, ForgeUnavailableError
 from executor.forge.base import Layer, MergeAnswer, MovesPulls, below
 from executor.forge.connect import Connection, forge_of
-from executor.forge.publish import Publication, RemoteBranch
+from executor.forge.publish import Publication
 from executor.forge.pull_request import read_mark
 from executor.git.refs import MERGED, Move
 from executor.git.trailers import UNPROVED, Landing, Trailers, encode, one_line, parse_trailers

@@ -1,43 +1,54 @@
 """Publish: a result as a branch on the remote and, on a forge, as a pull request. Created or adopted, never duplicated.
 
-The branch moves only from its expected commit, and only while it has no commit by others.
-
-The local and the remote milestone branch: the remote's is authoritative, the local one follows it.
-
-Commits on the remote's branch are taken over by fast-forward; a branch that exists only locally is pushed; if both
-have their own commits, a person decides.
+The branch moves only from its expected commit, and only while it has no commit by others. The texts of the pull request
+are collected from journal, verdicts and refs.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from executor.engine.landing.milestone_branch import Branch
-from executor.errors import ForgeRefusedError, ForgeUnavailableError, GitError
+from executor.checks.spec import CommandProof, FileProof, file_problem
+from executor.engine.candidate import assisted_by
+from executor.errors import ForgeRefusedError, GitError
 from executor.forge.base import MovesPulls, NewPull
 from executor.forge.connect import forge_of
-from executor.forge.pull_request import STATE, PullRequest, body_of, merged_body, read_mark, title_digest, title_of
-from executor.forge.pull_text import pull_text, states_text
+from executor.forge.pull_request import (
+    NOT_PROVED,
+    STATE,
+    Box,
+    PullRequest,
+    PullText,
+    StopShown,
+    body_of,
+    code,
+    harmless,
+    history_of,
+    merged_body,
+    read_mark,
+    state_comment,
+    title_digest,
+    title_of,
+)
 from executor.git.diff import Change, parse_diff
-from executor.git.refs import REMOTE, Move, attempt_ref
-from executor.git.trailers import UNPROVED, AttemptTrailers, decode, parse_trailers
-from executor.model.fingerprint import IssueRef
-from executor.model.milestone import branch_of, branch_prefixes
-from executor.state.events import AttemptFailed, PullChanged
+from executor.git.refs import Move
+from executor.git.trailers import AttemptTrailers, decode, parse_trailers
+from executor.model.milestone import Claim, branch_of, branch_prefixes
+from executor.state import segments
+from executor.state.events import PullChanged
 from executor.state.model import QUESTION, AttemptState, Pull
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator
 
     from executor.engine.issue import IssueRun
-    from executor.engine.milestone_run import MilestoneRun
     from executor.forge.base import Layer
-    from executor.git.remote import Remote
-    from executor.git.trailers import Landing
-    from executor.state.model import Attempt, Stop
+    from executor.git.diff import FileChange
+    from executor.state.model import Attempt, Review, Stop
 
-__all__ = ["Publication", "RemoteBranch", "landed_attempt"]
+__all__ = ["Publication", "placed"]
 
 
 _TRIES = 3  # tries; somebody else may move the branch in between
@@ -278,141 +289,6 @@ class Publication:
         return found[0] if found else None
 
 
-class RemoteBranch:
-    """Keeps the local and the remote milestone branch in sync."""
-
-    def __init__(self, run: MilestoneRun) -> None:
-        self._run = run
-
-    def tip_to_build_on(self) -> str:
-        """Return the current tip of the milestone branch, of the remote's if there is a remote."""
-        if self._run.session.remote is None:
-            return self._run.ensure_branch()
-        with self._run.landing_lock:
-            return self.catch_up()
-
-    def catch_up(self) -> str:
-        """Synchronise branch and remote and return the tip; the caller holds the landing lock.
-
-        Raises:
-            ForgeUnavailableError: the remote is unreachable.
-            ForgeRefusedError: the remote refuses, or both have their own commits.
-        """
-        remote = self._run.session.remote
-        if remote is None:
-            return self._run.ensure_branch()
-        view, refs = self._run.view, self._run.session.refs
-        there = remote.tips(view.branch, view.base)
-        theirs = there.get(view.branch)
-        ours = self._run.refresh_tip() if view.exists else refs.tip(view.branch)
-        if theirs is None and ours is None:
-            self._start_from(remote, there.get(view.base))
-        if theirs is None:
-            self.push_branch(remote, None, self._run.ensure_branch())
-        elif theirs != ours:
-            remote.fetch(view.branch)
-            if ours is None or refs.contains(ours, theirs):
-                self._follow(theirs)
-            elif refs.contains(theirs, ours):
-                self.push_branch(remote, theirs, ours)
-            else:
-                raise ForgeRefusedError(
-                    f"{self._run.milestone.branch} differs here ({ours[:10]}) and on {remote.name} "
-                    f"({theirs[:10]}); merge them, for example `git rebase {theirs[:10]} "
-                    f"{self._run.milestone.branch}`, then run again"
-                )
-        self.seen_on_remote()
-        self.settle_landed()
-        return self._run.view.tip
-
-    def push_branch(self, remote: Remote, old: str | None, new: str) -> None:
-        """Push the milestone branch itself, where no landing has pushed it."""
-        done = remote.push([Move(self._run.view.branch, old, new)])
-        if done.moved:
-            raise ForgeUnavailableError(
-                f"{self._run.milestone.branch} was moved on {remote.name} at the same time; run again"
-            )
-        if not done.ok:
-            raise ForgeRefusedError(f"{self._run.milestone.branch} cannot be pushed to {remote.name}: {done.reason}")
-
-    def seen_on_remote(self) -> None:
-        """Record the remote branch's commit, so that it is known without a request."""
-        name, refs = str(IssueRef(REMOTE, self._run.name)), self._run.session.refs
-        before = refs.tip(name)
-        if before != self._run.view.tip:
-            refs.move([Move(name, before, self._run.view.tip)], "seen on the remote")
-
-    def settle_landed(self) -> None:
-        """End the attempts whose result has landed elsewhere, and delete their refs if these hold nothing else."""
-        for issue, state in list(self._run.view.states.items()):
-            landing = self._run.view.landings.get(issue)
-            if landing is None or str(IssueRef(self._run.name, issue)) not in self._run.session.compiled.plan.nodes:
-                continue
-            built = [
-                item
-                for item in state.attempts.values()
-                if item.state is AttemptState.BUILT and item.revision == landing.trailers.revision
-            ]
-            if not built:
-                continue
-            landed = landed_attempt(built, landing.trailers.result_key, state.pull.attempt if state.pull else 0)
-            self._run.record_landed(landing, landed.number, proved=self._landed_as_proved(issue, landing))
-            if landed.result_key == landing.trailers.result_key:
-                self._forget(issue, landed)
-            for other in built:
-                if other is not landed:
-                    reason = f"attempt {landed.number} landed instead"
-                    event = AttemptFailed(
-                        attempt=other.number,
-                        failure="superseded",
-                        reason=reason,
-                        detail="",
-                        fingerprint="",
-                        seconds=0.0,
-                        commit=other.commit,
-                    )
-                    self._run.record(event, issue)
-
-    def _landed_as_proved(self, issue: str, landing: Landing) -> bool:
-        """Return whether the landed tree is the pushed one, on which the checks passed."""
-        pull = self._run.view.states[issue].pull
-        if landing.trailers.check_key == UNPROVED:
-            return False
-        if pull is None or not pull.commit or pull.commit == landing.commit:
-            return True
-        try:
-            return self._run.session.store.tree_of(pull.commit) == landing.tree
-        except GitError:
-            return False
-
-    def _forget(self, issue: str, attempt: Attempt) -> None:
-        name = attempt_ref(self._run.name, issue, attempt.number)
-        self._run.session.refs.move([Move(name, attempt.commit, None)], f"landed {self._run.name}/{issue}")
-
-    def _start_from(self, remote: Remote, base: str | None) -> None:
-        """Start a new branch from the remote's base if it is only ahead of the local one."""
-        view, refs = self._run.view, self._run.session.refs
-        if base is None or base == view.tip:
-            return
-        remote.fetch(view.base)
-        if refs.contains(view.tip, base):
-            view.tip = base
-        elif not refs.contains(base, view.tip):
-            self._run.warn(
-                f"{view.base.removeprefix('refs/heads/')} differs here and on {remote.name}; "
-                f"{self._run.milestone.branch} starts from the one here"
-            )
-
-    def _follow(self, theirs: str) -> None:
-        """Fast-forward our branch to the remote's, with the checkouts of it."""
-        view = self._run.view
-        before = view.tip
-        if not Branch(self._run).advance(theirs, f"milestone {self._run.name}: follow the remote"):
-            raise ForgeUnavailableError(f"{self._run.milestone.branch} was moved here at the same time; run again")
-        view.tip = before
-        self._run.took_over(theirs)
-
-
 def _event_of(pull: Pull) -> PullChanged:
     return PullChanged(
         number=pull.number,
@@ -427,8 +303,118 @@ def _event_of(pull: Pull) -> PullChanged:
     )
 
 
-def landed_attempt(built: Sequence[Attempt], result_key: str, shown: int) -> Attempt:
-    """Return the result that a landing belongs to: the one with its change, else the one shown, else the latest."""
-    same = [item for item in built if item.result_key == result_key]
-    seen = [item for item in built if item.number == shown]
-    return (same or seen or list(built))[-1]
+_WORD = re.compile(r"[\w.-]+")
+
+
+def pull_text(
+    issue: IssueRun, attempt: Attempt, commit: str, change: Change, *, stop: Stop | None, onto: Layer | None = None
+) -> PullText:
+    """Collect the text of the pull request that shows an attempt.
+
+    Args:
+        issue: the issue.
+        attempt: the attempt.
+        commit: its commit.
+        change: the change of that commit.
+        stop: why it waits for a person. Without one, every check has passed on the commit's tree.
+        onto: the layer of the stack that it goes on; None for the milestone branch.
+    """
+    declared, proofs = issue.declared, issue.proofs.items
+    review = issue.state.reviews.get(attempt.number)
+    return PullText(
+        ref=issue.ref,
+        revision=attempt.revision,
+        attempt=attempt.number,
+        spec_key=attempt.spec_key,
+        change=change,
+        title=declared.title,
+        notes=attempt.notes,
+        boxes=_boxes(issue, commit, review, proved=stop is None),
+        checks=() if stop else tuple(item.name for item in proofs if isinstance(item, CommandProof) and item.named),
+        stop=_stop_shown(issue, stop, change) if stop else None,
+        review=review,
+        threshold=issue.session.policy.route_of(issue.declared).threshold,
+        approvals=issue.run.view.approvals.get(issue.id, ()),
+        deviations=attempt.deviations,
+        number=declared.number,
+        assisted=assisted_by(issue, attempt.agent),
+        below=onto.number if onto is not None else 0,
+    )
+
+
+def _boxes(issue: IssueRun, commit: str, review: Review | None, *, proved: bool) -> tuple[Box, ...]:
+    """Return the acceptance criteria in order, each with its evidence."""
+    proofs = [item for item in issue.proofs.items if isinstance(item, FileProof) or not item.named]
+    found, waiting = [], iter(proofs)
+    for item in issue.declared.accept:
+        if isinstance(item, Claim):
+            found.append(_claim(item.text, review))
+            continue
+        proof = next(waiting)
+        text = f"file {code(proof.file)}" if isinstance(proof, FileProof) else code(proof.name)
+        found.append(_proved(issue, commit, proof, text) if proved else Box(text, done=False, evidence=NOT_PROVED))
+    return tuple(found)
+
+
+def _proved(issue: IssueRun, commit: str, proof: CommandProof | FileProof, text: str) -> Box:
+    """Return a criterion that holds on the result. The change proves it only if it did not hold before."""
+    store = issue.session.store
+    before = store.tree_of(store.parent_of(commit))
+    if isinstance(proof, FileProof):
+        exists = store.has_path(before, proof.file)
+        held = not file_problem(proof, store.blob(before, proof.file) if exists else None, exists=exists)
+        return _compared(text, held=held, was="did not match before the change, matches now")
+    log = issue.run.folder / "logs" / "base" / f"accept-{proof.slug}.log"
+    held = issue.run.checks.verdict_on(before, proof, log=log).ok
+    return _compared(text, held=held, was="failed before the change, passes on this tree")
+
+
+def _compared(text: str, *, held: bool, was: str) -> Box:
+    if held:
+        return Box(text, done=False, evidence=f"{NOT_PROVED}: it also passed before the change")
+    return Box(text, done=True, evidence=was)
+
+
+def _claim(text: str, review: Review | None) -> Box:
+    """Return a criterion in words: only a reviewer's statement about exactly this one proves it."""
+    shown = harmless(text)[:500]
+    found = next((item for item in review.criteria if item.criterion == text), None) if review else None
+    if review is None or found is None:
+        return Box(shown, done=False, evidence=f"{NOT_PROVED}: no reviewer has judged it")
+    word = "met" if found.met else "not met"
+    return Box(shown, found.met, f"{word}, says {review.reviewer}" + (f": {found.evidence}" if found.evidence else ""))
+
+
+def _stop_shown(issue: IssueRun, stop: Stop, change: Change) -> StopShown:
+    again = ("for another attempt", f"doit retry {issue.ref}")
+    if stop.rule == QUESTION:
+        return StopShown(
+            stop.rule, stop.reason, "an answer", stop.lines, (("to answer it", f'doit answer {issue.ref} "..."'),)
+        )
+    clears = (("to clear it", f'doit approve {issue.ref} --reason "..."'), again)
+    return StopShown(stop.rule, stop.reason, stop.needs, tuple(placed(stop.lines, change.files)), clears)
+
+
+def placed(lines: Iterable[str], files: Iterable[FileChange]) -> Iterator[str]:
+    """Yield findings; one about a whole file gets the number of the changed line that has most of its words."""
+    by_path = {file.path: file for file in files}
+    for line in lines:
+        path, mark, rest = line.partition(": ")
+        file = by_path.get(path)
+        if not mark or file is None or not file.lines:
+            yield line
+            continue
+        words = set(_WORD.findall(rest))
+        kind = any(item.added for item in file.lines)
+        number = max(
+            (item for item in file.lines if item.added == kind),
+            key=lambda item: len(words.intersection(_WORD.findall(item.text))),
+        ).number
+        yield f"{path}:{number}: {rest}"
+
+
+def states_text(issue: IssueRun) -> str:
+    """Return the comment on an issue's pull request; empty while nothing but its ordinary life has happened."""
+    records = segments.read(issue.session.project.state(issue.run.name))
+    history = history_of(records, issue.id, issue.run.view.approvals.get(issue.id, ()))
+    return state_comment(history) if history else ""

@@ -1,4 +1,4 @@
-"""A pull request as a value, its mark, and its title and body for people. Pure.
+"""A pull request as a value, its mark, and its texts for people: title, body, and the comment with its states. Pure.
 
 External text is neutralised first: nothing in it mentions a person, closes an issue or stops a workflow.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from executor.git.trailers import inert, one_line
 from executor.model.hints import counted
 from executor.model.milestone import commit_token, described, header, titled
+from executor.state.events import AttemptFailed, Landed, PullChanged, Retried, Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -20,22 +21,23 @@ if TYPE_CHECKING:
     from executor.git.diff import Change
     from executor.model.milestone import Issue
     from executor.model.outward_rules import Forge
+    from executor.state.marks import Approval
+    from executor.state.model import Finding, Review
+    from executor.state.record import Record
 
 __all__ = [
     "END",
     "NOT_PROVED",
     "STATE",
-    "ApprovalShown",
     "Box",
-    "FindingShown",
     "PullRequest",
     "PullText",
-    "ReviewShown",
     "StopShown",
     "body_of",
     "bounded",
     "code",
     "harmless",
+    "history_of",
     "mark",
     "merged_body",
     "read_mark",
@@ -54,6 +56,7 @@ _MARK = re.compile(r"<!-- milestone-executor((?: [a-z_]+=[^\s<>]*)*) -->")
 _BREAK = "\u200b"
 _FILES, _BOXES, _CHECKS, _LINES, _FINDINGS, _NOTES, _STATES = 50, 100, 50, 10, 50, 10, 40
 _WIDTH = 500  # characters of others' text in one line
+_APPROVALS = 20  # rows; the last decisions are enough in a pull request
 NOT_PROVED = "not proved"
 """The text beside an open box."""
 
@@ -183,35 +186,6 @@ class StopShown:
 
 
 @dataclass(frozen=True, slots=True)
-class FindingShown:
-    """A finding of a reviewer; `score` is 0 to 100."""
-
-    description: str
-    score: int
-    file: str = ""
-    line: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ReviewShown:
-    """The findings of a reviewer, and the score from which a finding stops an issue."""
-
-    reviewer: str
-    findings: tuple[FindingShown, ...]
-    threshold: int
-
-
-@dataclass(frozen=True, slots=True)
-class ApprovalShown:
-    """A person's approval: subject, person, reason, and time (ISO-8601)."""
-
-    rule: str
-    by: str
-    reason: str
-    when: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class PullText:
     """The parts of an issue's pull request text.
 
@@ -227,7 +201,8 @@ class PullText:
         checks: names of the checks that passed on exactly this tree.
         stop: why it waits for a person; None if it does not.
         review: findings of the reviewer; None without a review.
-        approvals: approvals, oldest first.
+        threshold: score from which a finding stops the issue, 0 to 100.
+        approvals: everything that a person approved for the issue, oldest first.
         deviations: deviations from the plan: those that the agent reports, and undeclared files.
         number: number of the issue on the forge.
         assisted: agent and model; empty for none.
@@ -244,8 +219,9 @@ class PullText:
     boxes: tuple[Box, ...] = ()
     checks: tuple[str, ...] = ()
     stop: StopShown | None = None
-    review: ReviewShown | None = None
-    approvals: tuple[ApprovalShown, ...] = ()
+    review: Review | None = None
+    threshold: int = 0
+    approvals: tuple[Approval, ...] = ()
     deviations: tuple[str, ...] = ()
     number: int | None = None
     assisted: str = ""
@@ -287,8 +263,8 @@ def body_of(text: PullText, title: str) -> str:
         f"## Changes\n{_changes(text)}",
         _section("## Acceptance criteria", (_box(box) for box in text.boxes[:_BOXES])),
         _section("## Checks on exactly this tree", (f"- {code(name)} passed" for name in text.checks[:_CHECKS])),
-        _review(text.review),
-        _section("## Approvals", (_approval(item) for item in text.approvals)),
+        _review(text.review, text.threshold),
+        _section("## Approvals", (_approval(item) for item in text.approvals[-_APPROVALS:])),
         _section(
             "## Deviations from the plan",
             (f"- {_words(line)}" for line in text.deviations[:20]),
@@ -345,7 +321,7 @@ def _box(box: Box) -> str:
     return f"- [{tick}] {box.text}" + (f" ({_words(why)})" if why else "")
 
 
-def _review(review: ReviewShown | None) -> str:
+def _review(review: Review | None, threshold: int) -> str:
     """Format the findings of a reviewer: grave ones first, those below the threshold folded."""
     if review is None:
         return ""
@@ -353,11 +329,11 @@ def _review(review: ReviewShown | None) -> str:
     if not review.findings:
         return f"## Review\n{name} reported no findings."
     found = sorted(review.findings, key=lambda item: -item.score)[:_FINDINGS]
-    grave = [_finding(item) for item in found if item.score >= review.threshold]
-    minor = [_finding(item) for item in found if item.score < review.threshold]
+    grave = [_finding(item) for item in found if item.score >= threshold]
+    minor = [_finding(item) for item in found if item.score < threshold]
     lines = ["## Review", f"{name} reported {_findings(len(review.findings))}.", *([""] if grave else []), *grave]
     if minor:
-        summary = f"{_findings(len(minor))} below score {review.threshold}"
+        summary = f"{_findings(len(minor))} below score {threshold}"
         lines += ["", f"<details><summary>{summary}</summary>", "", *minor, "", "</details>"]
     return "\n".join(lines)
 
@@ -366,14 +342,15 @@ def _findings(count: int) -> str:
     return counted(count, "finding")
 
 
-def _finding(item: FindingShown) -> str:
+def _finding(item: Finding) -> str:
     place = f"{code(f'{item.file}:{item.line}' if item.line else item.file)}: " if item.file else ""
     return f"- {place}{_words(item.description)} (score {item.score})"
 
 
-def _approval(item: ApprovalShown) -> str:
+def _approval(item: Approval) -> str:
+    """Return an approval as a line; the person without the mail address."""
     when = f" on {_words(item.when)}" if item.when else ""
-    return f"- {code(item.rule)} by {_words(item.by)}{when}: {_words(item.reason)}"
+    return f"- {code(', '.join(item.rules))} by {_words(item.who.partition(' <')[0])}{when}: {_words(item.why)}"
 
 
 def _section(heading: str, lines: Iterable[str]) -> str:
@@ -393,3 +370,66 @@ def state_comment(history: Sequence[tuple[str, str]]) -> str:
         lines = [lines[0], f"- {left_out} states between", *lines[left_out + 1 :]]
     now = _words(history[-1][1])
     return "\n".join([STATE, f"**State:** {now}", "", *lines]) + "\n"
+
+
+def history_of(records: Iterable[Record], issue: str, approvals: Iterable[Approval] = ()) -> list[tuple[str, str]]:
+    """Return the states of an issue's pull request, oldest first: day and time, and a sentence. Pure.
+
+    Empty unless something has stopped, failed or waited for a person and changed since: until then, the pull request
+    itself says everything. An approval, which has only a minute, follows the stop that it clears.
+    """
+    found: list[tuple[str, str]] = []
+    clears: dict[int, frozenset[str]] = {}
+    opened = answer = False
+    for record in records:
+        if record.key != issue or _is_superseded(record.event):
+            continue
+        event, text = record.event, _state(record.event)
+        if isinstance(event, PullChanged):
+            opened = opened or event.number > 0
+            answer = answer or event.waits == "review"
+            again = not event.waits and (event.state == "draft" or text in {known for _, known in found})
+            text = "" if found and again else text
+        answer = answer or isinstance(event, AttemptFailed | Stopped)
+        if text and (not found or found[-1][1] != text):
+            found.append((_minute(record.at), text))
+            if isinstance(event, Stopped):
+                clears[len(found)] = frozenset(event.rule.split(", "))
+    for approval in reversed(tuple(approvals)):
+        when = _minute(approval.when)
+        places = [
+            place for place, rules in clears.items() if rules & set(approval.rules) and found[place - 1][0] <= when
+        ]
+        place = max(places, default=sum(at <= when for at, _ in found))
+        who = approval.who.partition(" <")[0]
+        found.insert(place, (when, f"{who} approved {', '.join(approval.rules)}: {approval.why}"))
+    return found if opened and answer and len(found) > 1 else []
+
+
+def _is_superseded(event: object) -> bool:
+    """Return whether an event ends an older result because another one has landed; the landing says it already."""
+    return isinstance(event, AttemptFailed) and event.failure == "superseded"
+
+
+def _minute(at: str) -> str:
+    return at[:16].replace("T", " ")
+
+
+def _state(event: object) -> str:
+    """Return what an event says about a pull request; empty if it says nothing."""
+    text = ""
+    match event:
+        case PullChanged() if event.waits:
+            text = re.sub(r"^pull request #\d+:? ", "", event.reason)
+        case PullChanged(state="draft" | "open"):
+            number = f"attempt {event.attempt}" if event.attempt else "a result"
+            text = f"{number} is shown" + (" as a draft" if event.state == "draft" else "")
+        case Stopped():
+            text = f"waits for a person: {event.rule}: {event.reason}"
+        case AttemptFailed():
+            text = f"attempt {event.attempt} failed: {one_line(event.reason)}"
+        case Retried():
+            text = "another attempt is requested"
+        case Landed():
+            text = f"landed as {event.commit[:10]}"
+    return text

@@ -11,11 +11,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from executor.engine.issue import IssueRun
+from executor.engine.landing.milestone_branch import RemoteBranch
 from executor.errors import ForgeRefusedError
 from executor.forge.base import LinksIssues, MovesPulls
 from executor.forge.connect import forge_of
 from executor.forge.merge import Merging
-from executor.forge.publish import Publication, RemoteBranch
+from executor.forge.publish import Publication
 from executor.forge.pull_request import PullRequest, read_mark, title_digest
 from executor.git.refs import Move, attempt_ref
 from executor.git.trailers import parse_trailers
@@ -205,6 +206,7 @@ class Reconciliation:
 
     def __init__(self, run: MilestoneRun) -> None:
         self._run = run
+        self._issues = [str(IssueRef(run.name, issue.id)) for issue in run.milestone.issues]
 
     def take_over(self) -> None:
         """Update the known state of a milestone from remote and forge."""
@@ -215,13 +217,13 @@ class Reconciliation:
         prefixes = branch_prefixes(self._run.milestone.issues, self._run.name)
         heads = remote.tips(*(f"{_HEADS}{prefix}*" for prefix in prefixes))
         branches = {name.removeprefix(_HEADS): commit for name, commit in heads.items()}
-        for issue in self._run.milestone.issues:
-            self._adopt(str(IssueRef(self._run.name, issue.id)), branches)
+        for ref in self._issues:
+            self._adopt(ref, branches)
         if forge_of(self._run.session).kind != "local":
             self._reconcile(branches)
             self._write_dependencies()
-        for issue in self._run.milestone.issues:
-            Publication(IssueRun(self._run, str(IssueRef(self._run.name, issue.id)))).show_waiting()
+        for ref in self._issues:
+            Publication(IssueRun(self._run, ref)).show_waiting()
 
     def _write_dependencies(self) -> None:
         """Give the forge the declared dependencies between issues that have a number there, if the rules say so."""
@@ -248,9 +250,7 @@ class Reconciliation:
         """Return whether the milestone is released or waits for another one; then it gets no branch."""
         view = self._run.view
         released = view.release is not None and view.release_current
-        return released or any(
-            self._run.facts(str(IssueRef(self._run.name, issue.id))).held_by for issue in self._run.milestone.issues[:1]
-        )
+        return released or any(self._run.facts(ref).held_by for ref in self._issues[:1])
 
     def _adopt(self, ref: str, branches: dict[str, str]) -> None:
         """Adopt a result that is on the remote but not here, from another clone, instead of building it again."""
@@ -288,7 +288,7 @@ class Reconciliation:
         self._run.warn(f"{ref}: the result on {remote.name} is used")
 
     def _reconcile(self, branches: dict[str, str]) -> None:
-        known = [self._known(str(IssueRef(self._run.name, issue.id))) for issue in self._run.milestone.issues]
+        known = [self._known(ref) for ref in self._issues]
         forge = forge_of(self._run.session)
         if self._run.policy.forge.stack and not isinstance(forge, MovesPulls):
             self._run.warn(f"rules/forge.toml: stack: {forge.kind} has none; expected github, gitlab, forgejo or gitea")
@@ -318,26 +318,27 @@ class Reconciliation:
 
     def _act(self, known: Known, finding: Finding) -> None:
         ref, pull = finding.ref, finding.pull
+        issue = IssueRun(self._run, ref)
+        publication, merging = Publication(issue), Merging(issue)
         if finding.meaning is Meaning.TIDY:
-            Merging(IssueRun(self._run, ref)).tidy(pull, known.revision)
+            merging.tidy(pull, known.revision)
         elif finding.meaning is Meaning.LOST:
-            Publication(IssueRun(self._run, ref)).record_pull(pull, known.commit)
+            publication.record_pull(pull, known.commit)
         elif finding.meaning is Meaning.WAIT:
             seen = self._run.facts(ref).state.pull
             if pull is not None and pull.state == "open" and seen is not None and seen.waits == "open":
                 # This program asked for the merge of another commit; a person who wants this one merged asks again.
                 forge_of(self._run.session).withdraw(pull)
-            Publication(IssueRun(self._run, ref)).wait_for_person(pull, finding.reason)
-        elif finding.meaning is Meaning.OPEN and pull is not None:
-            if known.built or known.number:
-                Publication(IssueRun(self._run, ref)).record_pull(pull, known.commit or pull.sha)
+            publication.wait_for_person(pull, finding.reason)
+        elif finding.meaning is Meaning.OPEN and pull is not None and (known.built or known.number):
+            publication.record_pull(pull, known.commit or pull.sha)
         elif finding.meaning is Meaning.MERGED and pull is not None:
             spec_key = read_mark(pull.body).get("spec") or self._run.facts(ref).spec_key
-            if Merging(IssueRun(self._run, ref)).recognise(pull, spec_key, known.revision):
-                Merging(IssueRun(self._run, ref)).tidy(pull, known.revision)
+            if merging.recognise(pull, spec_key, known.revision):
+                merging.tidy(pull, known.revision)
             else:
                 why = f"it was merged as {pull.merge_commit[:10]}, which is not on {self._run.milestone.branch}"
-                Publication(IssueRun(self._run, ref)).wait_for_person(pull, why)
+                publication.wait_for_person(pull, why)
 
     def _known(self, ref: str) -> Known:
         facts = self._run.facts(ref)
@@ -440,11 +441,8 @@ class ForgePatience:
 
     def _note_green(self, ref: str, now: PullRequest, *, waits: bool) -> bool:
         """Note a pull request that nothing keeps from its merge; returns whether that is new at this head."""
-        green = (now.number, now.sha)
         if waits or now.waiting:
             self._green.pop(ref, None)
             return False
-        if self._green.get(ref) == green:
-            return False
-        self._green[ref] = green
-        return True
+        before, self._green[ref] = self._green.get(ref), (now.number, now.sha)
+        return before != self._green[ref]

@@ -1,4 +1,4 @@
-"""A milestone in the forms that other tools read: JSON, GitHub's list of issues, CSV, SARIF, OpenTelemetry.
+"""A milestone in the forms that other tools read: JSON, GitHub's list of issues, CSV; a run as OpenTelemetry spans.
 
 JSON, GitHub and CSV hold every key of every issue, so that `doit import` reads back what was declared. Pure, but for
 sending a trace.
@@ -6,21 +6,21 @@ sending a trace.
 
 from __future__ import annotations
 
-import hashlib
+import csv
+import io
 import json
 import os
 import re
 import sys
 from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
 
 from executor import DISTRIBUTION
 from executor.agents.command import span_id
 from executor.model.fingerprint import IssueRef
 from executor.model.milestone import Claim, FileCheck, Issue, Milestone, RunCheck
-from executor.report.text import cell
+from executor.report.text import inline
 from executor.state.events import (
     AttemptBuilt,
     AttemptFailed,
@@ -38,9 +38,8 @@ from executor.state.events import (
 from executor.state.record import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from executor.report.collect import IssueReport, MilestoneReport
     from executor.state.events import Event, Spend
     from executor.state.record import Record
 
@@ -50,14 +49,12 @@ if TYPE_CHECKING:
 __all__ = [
     "OWN_COLUMNS",
     "OWN_FORMAT",
-    "Exported",
+    "WRITERS",
     "Span",
-    "as_github",
-    "as_head",
-    "as_json",
-    "as_rows",
+    "Tracked",
+    "cell",
+    "cell_text",
     "export_spans",
-    "sarif",
     "send_trace",
     "spans_of",
 ]
@@ -69,31 +66,74 @@ OWN_COLUMNS = ("id", "title", "type", "priority", "size", "needs", "files", "acc
 _IN_LABELS = frozenset({"id", "title", "type", "priority", "size", "number", "needs"})
 
 
-class Exported(Protocol):
-    """An issue with its text and progress."""
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """An issue and its progress.
+
+    Attributes:
+        issue: its declaration.
+        text: its specification.
+        status: its status word.
+        reason: the reason, one sentence.
+        commit: its latest landing; empty without one.
+        pull: its pull request, number or address; empty without one.
+        checks: its state (``open``, ``draft``, ``closed``, ``merged``), then what it waits for, if known.
+        needs: the action required of a person; empty for none.
+        findings: reasons of a stop, one line each.
+        number: number of its pull request; 0 without one.
+        review: the reviewer's verdict.
+        created: day on which its pull request was opened.
+        blocked: day of its last stop.
+        at_work: an agent works on it now.
+    """
+
+    issue: Issue
+    text: str
+    status: str
+    reason: str
+    commit: str = ""
+    pull: str = ""
+    checks: str = ""
+    needs: str = ""
+    findings: tuple[str, ...] = ()
+    number: int = 0
+    review: str = ""
+    created: str = ""
+    blocked: str = ""
+    at_work: bool = False
 
     @property
-    def issue(self) -> Issue:
-        """Its declaration."""
+    def short(self) -> str:
+        """Return its number on the forge, or its id without a number."""
+        return f"#{self.issue.number}" if self.issue.number is not None else self.issue.id
 
     @property
-    def text(self) -> str:
-        """Its specification."""
+    def url(self) -> str:
+        """Return the address of its pull request; empty for a local one."""
+        return self.pull if self.pull.startswith("http") else ""
 
     @property
-    def status(self) -> str:
-        """Its status word."""
-
-    @property
-    def reason(self) -> str:
-        """The reason of its status, one sentence."""
-
-    @property
-    def commit(self) -> str:
-        """Its latest landing; empty without one."""
+    def name(self) -> str:
+        """Return its display name: number if it has one, id, title."""
+        number = f"#{self.issue.number} " if self.issue.number is not None else ""
+        return f"{number}{self.issue.id} - {inline(self.issue.title)}"
 
 
-def as_head(milestone: Milestone, epic: str, **more: str) -> dict[str, object]:
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
+"""How a cell begins that would be calculated, or one that was guarded against that."""
+
+
+def cell(text: str) -> str:
+    """Escape a text so that no spreadsheet treats it as a formula; `cell_text` reverses this."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def cell_text(written: str) -> str:
+    """Return the text of a cell."""
+    return written[1:] if written.startswith("'") and _FORMULA.match(written[1:]) else written
+
+
+def _head(milestone: Milestone, epic: str, **more: str) -> dict[str, object]:
     """Return a milestone's own declaration: its keys and `more`, its phases, the text of its epic."""
     head = milestone.model_dump(mode="json", exclude_defaults=True, exclude={"phases", "issues", "accept"})
     head |= {"accept": _accept(milestone.accept)} if milestone.accept else {}
@@ -101,27 +141,30 @@ def as_head(milestone: Milestone, epic: str, **more: str) -> dict[str, object]:
     return {"milestone": {**head, "id": milestone.id, **more}, "phases": phases, "epic": epic}
 
 
-def as_json(milestone: Milestone, status: str, issues: Sequence[Exported], epic: str) -> dict[str, object]:
+def _as_json(milestone: Milestone, status: str, issues: Sequence[Tracked], epic: str) -> str:
     """Return declaration and status as one JSON value."""
     rows = [
         {**_fields(item.issue), "text": item.text, "status": item.status, "reason": item.reason, "commit": item.commit}
         for item in issues
     ]
-    return {"format": OWN_FORMAT, **as_head(milestone, epic, status=status), "issues": rows}
+    return _json({"format": OWN_FORMAT, **_head(milestone, epic, status=status), "issues": rows})
 
 
-def as_github(milestone: Milestone, issues: Iterable[Exported], epic: str) -> list[dict[str, object]]:
+def _json(value: object) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=True) + "\n"
+
+
+def _as_github(milestone: Milestone, _status: str, issues: Sequence[Tracked], epic: str) -> str:
     """Return issues in the format of `gh issue list --json number,title,body,labels,milestone,state`.
 
     GitHub's list has no fields for ids, for needs of issues without a number, and for most other keys: the
     additional fields `id`, `needs` and `declaration` contain them, that of the milestone in the first issue. Other
     readers ignore these.
     """
-    items = list(issues)
-    numbers = {item.issue.id: item.issue.number for item in items}
-    head = {"declaration": as_head(milestone, epic)}
+    numbers = {item.issue.id: item.issue.number for item in issues}
+    head = {"declaration": _head(milestone, epic)}
     found: list[dict[str, object]] = []
-    for item in items:
+    for item in issues:
         issue = item.issue
         labels = [f"type:{issue.type}", issue.priority, f"size:{issue.size}"]
         needs = [f"#{numbers[need]}" for need in issue.needs if numbers.get(need) is not None]
@@ -139,24 +182,33 @@ def as_github(milestone: Milestone, issues: Iterable[Exported], epic: str) -> li
                 "declaration": {key: value for key, value in _fields(issue).items() if key not in _IN_LABELS},
             }
         )
-    return found
+    return _json(found)
 
 
-def as_rows(milestone: Milestone, issues: Iterable[Exported], epic: str) -> list[list[str]]:
+def _as_csv(milestone: Milestone, _status: str, issues: Sequence[Tracked], epic: str) -> str:
     """Return a table with a header and one row per issue; the first row has the milestone's declaration as JSON.
 
     Items of lists are separated by spaces, acceptance criteria by lines; a list that this would not preserve is JSON.
     """
-    items = list(issues)
-    values = [_fields(item.issue) for item in items]
+    values = [_fields(item.issue) for item in issues]
     more = sorted({key for row in values for key in row} - set(OWN_COLUMNS))
     names = [*OWN_COLUMNS, *more]
     rows = [[*names, "milestone", "status", "reason", "commit", "description"]]
-    for item, row in zip(items, values, strict=True):
-        head = "" if rows[1:] else json.dumps(as_head(milestone, epic), ensure_ascii=False)
+    for item, row in zip(issues, values, strict=True):
+        head = "" if rows[1:] else json.dumps(_head(milestone, epic), ensure_ascii=False)
         cells = [*(_written(name, row) for name in names), head]
         rows.append([cell(text) for text in (*cells, item.status, item.reason, item.commit, item.text)])
-    return rows
+    out = io.StringIO(newline="")
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue()
+
+
+WRITERS: Mapping[str, Callable[[Milestone, str, Sequence[Tracked], str], str]] = {
+    "json": _as_json,
+    "github": _as_github,
+    "csv": _as_csv,
+}
+"""Name of a format -> the function that writes milestone, status, issues and epic in it."""
 
 
 def _written(name: str, row: Mapping[str, Any]) -> str:
@@ -190,81 +242,6 @@ def _fields(issue: Issue) -> dict[str, object]:
 def _accept(items: Iterable[Claim | RunCheck | FileCheck]) -> list[Any]:
     """Return acceptance criteria in declared form."""
     return [item.text if isinstance(item, Claim) else item.model_dump(exclude_defaults=True) for item in items]
-
-
-_SARIF_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
-_PLACE = re.compile(r"(?P<path>[^\s:][^:]*):(?P<line>[1-9]\d*)(?::|$)")
-"""How a line begins that names a place: ``src/auth.py:12: def login():``."""
-_LEVELS = {"review": "error", "failed": "error", "skipped": "warning"}
-_SERIOUS = 75
-"""Findings of reviewers from this score on are warnings, others notes."""
-
-
-def sarif(report: MilestoneReport) -> str:
-    """Stops, failures and findings of reviewers as a SARIF 2.1.0 log, for code scanning and editors.
-
-    Every result has a place, as GitHub requires: the line that a rule names, else the declaration of the milestone. Its
-    fingerprint rests on issue, rule and text, so that a later log with the same result is seen as the same.
-    """
-    results = [found for issue in report.issues for found in (*_stops(report, issue), *_findings(report, issue))]
-    rules = sorted({str(item["ruleId"]) for item in results})
-    driver = {
-        "name": DISTRIBUTION,
-        "version": metadata.version(DISTRIBUTION),
-        "rules": [{"id": rule, "shortDescription": {"text": _RULES.get(rule, f"stop rule {rule}")}} for rule in rules],
-    }
-    run = {
-        "tool": {"driver": driver},
-        "automationDetails": {"id": f"milestone/{report.id}/"},
-        "columnKind": "unicodeCodePoints",
-        "results": [{**item, "ruleIndex": rules.index(str(item["ruleId"]))} for item in results],
-    }
-    return json.dumps({"$schema": _SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}, indent=1) + "\n"
-
-
-_RULES = {"attempt-failed": "an issue has exhausted its attempts", "reviewer-finding": "a reviewer's finding"}
-
-
-def _stops(report: MilestoneReport, issue: IssueReport) -> Iterator[dict[str, object]]:
-    """A result for each line that stopped the issue, or one if none is named; its rule is the first of the stop."""
-    if issue.status not in _LEVELS:
-        return
-    rules = issue.stop.split(", ") if issue.stop else ["attempt-failed"]
-    for line in issue.stop_lines or ("",):
-        text = f"{issue.ref} {issue.title}: {issue.reason}" + (f"\n{line}" if line else "")
-        yield {
-            **_result(report, issue, rules[0], text, line),
-            "level": _LEVELS[issue.status],
-            "properties": {"issue": issue.ref, "status": issue.status, "rules": rules, "next": issue.hint},
-        }
-
-
-def _findings(report: MilestoneReport, issue: IssueReport) -> Iterator[dict[str, object]]:
-    for finding in issue.findings:
-        place = f"{finding.file}:{max(finding.line, 1)}" if finding.file else ""
-        yield {
-            **_result(report, issue, "reviewer-finding", f"{issue.ref}: {finding.description}", place),
-            "level": "warning" if finding.score >= _SERIOUS else "note",
-            "rank": float(min(max(finding.score, 0), 100)),
-            "properties": {"issue": issue.ref, "status": issue.status, "score": finding.score},
-        }
-
-
-def _result(report: MilestoneReport, issue: IssueReport, rule: str, text: str, place: str) -> dict[str, object]:
-    found = _PLACE.match(place)
-    path, line = (found["path"], int(found["line"])) if found else (f"milestones/{report.id}.toml", 1)
-    digest = hashlib.sha256(f"{issue.ref}\0{rule}\0{text}".encode("utf-8", "replace")).hexdigest()
-    physical = {
-        "artifactLocation": {"uri": quote(path, errors="replace"), "uriBaseId": "%SRCROOT%"},
-        "region": {"startLine": line},
-    }
-    logical = [{"fullyQualifiedName": issue.ref, "kind": "issue"}]
-    return {
-        "ruleId": rule,
-        "message": {"text": text},
-        "locations": [{"physicalLocation": physical, "logicalLocations": logical}],
-        "partialFingerprints": {"issueRuleText/v1": digest},
-    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,76 +1,43 @@
-"""A report as Markdown for people and as JUnit XML for dashboards. Pure.
+"""A report as Markdown for people, as JUnit XML for dashboards, as SARIF for editors and code scanning. Pure.
 
-A record of the journal as one sentence for people. Pure.
-
-An attempt for people: agent, time, cost, the agent's last message, commands, files, checks.
-
-The agent's output is parsed by the rules of its profile; `doit log --raw` shows it unparsed.
+The tracking section of a milestone, as Markdown between two marks.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
+from importlib import metadata
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
+from executor import DISTRIBUTION
 from executor.git.trailers import one_line
 from executor.model.fingerprint import IssueRef
 from executor.model.hints import counted
 from executor.process.files import local_time
 from executor.report.snapshot import SurvivalReport
-from executor.state.events import (
-    AttemptBuilt,
-    AttemptFailed,
-    AttemptInterrupted,
-    AttemptStarted,
-    BlockerFound,
-    BranchCreated,
-    BranchMoved,
-    Checked,
-    Collision,
-    GateHeld,
-    GateOpened,
-    Landed,
-    LandingIntended,
-    MilestoneReleased,
-    Notified,
-    Overlap,
-    PullChanged,
-    Refused,
-    Regenerated,
-    Reviewed,
-    RunEnded,
-    RunStarted,
-    Selected,
-    StepDone,
-    StepFailed,
-    StepStarted,
-    Stopped,
-    Verified,
-)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from executor.agents.output import AgentOutput
+    from executor.model.milestone import Milestone
     from executor.report.collect import IssueReport, MilestoneReport, OverlapReport
-    from executor.state.events import Event
-    from executor.state.model import Attempt
-    from executor.state.record import Record
+    from executor.report.exports import Tracked
 
 __all__ = [
-    "CheckRun",
-    "Session",
-    "attempt_lines",
-    "cell",
-    "cell_text",
+    "as_markdown",
+    "between_marks",
     "duration",
+    "inline",
     "junit",
     "markdown",
+    "marks_of",
     "money",
     "overlaps_text",
-    "sentence_of",
+    "sarif",
 ]
 
 
@@ -247,204 +214,163 @@ def _xml(text: str) -> str:
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def sentence_of(record: Record) -> str:
-    """Describe a record in one sentence; for a kind without a sentence, by kind and reason."""
-    sentence = _sentence_of_run(record.event) or _sentence_of_issue(record.event)
-    if sentence:
-        return sentence
-    reason = record.data.get("reason")
-    return record.kind.replace("-", " ") + (f": {reason}" if isinstance(reason, str) and reason else "")
+_SARIF_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+_PLACE = re.compile(r"(?P<path>[^\s:][^:]*):(?P<line>[1-9]\d*)(?::|$)")
+"""How a line begins that names a place: ``src/auth.py:12: def login():``."""
+_LEVELS = {"review": "error", "failed": "error", "skipped": "warning"}
+_SERIOUS = 75
+"""Findings of reviewers from this score on are warnings, others notes."""
 
 
-def _sentence_of_run(event: Event) -> str:  # noqa: PLR0911  (a table of sentences)
-    match event:
-        case RunStarted():
-            return f"run of {' '.join(event.asked)} by {event.user} on {event.host}"
-        case RunEnded():
-            why = f" ({event.why})" if event.why else ""
-            return f"run {event.how or 'done'}{why}, exit code {event.code}"
-        case BlockerFound():
-            return f"{event.blocker}: {event.reason}"
-        case Notified():
-            return f"notified by {event.channel}"
-        case MilestoneReleased():
-            return f"released as {event.commit[:10]}"
-        case BranchMoved():
-            return f"the branch was moved to {event.new[:10]}"
-        case BranchCreated():
-            return f"branch {event.branch.removeprefix('refs/heads/')} created"
-    return ""
+def sarif(report: MilestoneReport) -> str:
+    """Stops, failures and findings of reviewers as a SARIF 2.1.0 log, for code scanning and editors.
 
-
-def _sentence_of_attempt(event: Event) -> str:
-    match event:
-        case AttemptStarted():
-            return f"attempt {event.attempt} by {event.agent or 'an agent'}"
-        case AttemptBuilt():
-            files = counted(len(event.files), "file")
-            return f"attempt {event.attempt} has a result: +{event.added} -{event.removed} in {files}"
-        case AttemptFailed():
-            return f"attempt {event.attempt} failed: {event.reason}"
-        case AttemptInterrupted():
-            return f"attempt {event.attempt} was interrupted"
-    return ""
-
-
-def _sentence_of_issue(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912  (a table of sentences)
-    match event:
-        case Checked():
-            return f"{event.check} {'passed' if event.ok else 'failed'} in {event.seconds:.1f} s"
-        case Selected():
-            return f"{event.tests} of {event.of} tests of {event.check} selected by {event.by}: {event.outcome}"
-        case Reviewed():
-            return f"{event.reviewer} had {len(event.findings)} findings"
-        case StepStarted():
-            return f"step {event.step} begins"
-        case StepDone():
-            return f"step {event.step} is done"
-        case StepFailed():
-            return f"step {event.step} failed: {event.reason}"
-        case GateOpened():
-            return f"gate {event.step} opened with {event.percent} %"
-        case GateHeld():
-            return f"gate {event.reason}"
-        case PullChanged():
-            return f"pull request {event.number} is {event.state}"
-        case Overlap():
-            return f"overlaps with {', '.join(event.others)}: all may change {', '.join(event.files)}"
-        case Collision():
-            return f"conflicts with {event.other} in {', '.join(event.paths)}"
-        case Regenerated():
-            return f"`{event.command}` wrote {', '.join(event.paths)} again{f': {event.reason}' * bool(event.reason)}"
-        case LandingIntended():
-            return f"lands as {event.commit[:10]}"
-        case Landed():
-            return f"landed as {event.commit[:10]}"
-        case Verified():
-            return "verified again"
-        case Refused():
-            return f"verification failed: {event.reason}"
-        case Stopped():
-            return f"stopped by {event.rule}: {event.reason}"
-    return _sentence_of_attempt(event)
-
-
-_MOST = 20  # items in a list of the report
-_LAST_LINES = 40  # lines of a log; about two screens
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """One call of an agent, or the calls of one step.
-
-    Attributes:
-        step: the step of a workflow; empty for a whole attempt.
-        output: its parsed output.
-        tail: the end of its output, for agents with unstructured output.
+    Every result has a place, as GitHub requires: the line that a rule names, else the declaration of the milestone. Its
+    fingerprint rests on issue, rule and text, so that a later log with the same result is seen as the same.
     """
-
-    step: str
-    output: AgentOutput
-    tail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class CheckRun:
-    """A check that ran in an attempt.
-
-    Attributes:
-        name: name of the check, or the command of an acceptance.
-        ok: whether it passed.
-        seconds: duration of the check.
-        output: the end of its output if it failed.
-    """
-
-    name: str
-    ok: bool
-    seconds: float
-    output: str = ""
+    results = [found for issue in report.issues for found in (*_stops(report, issue), *_findings(report, issue))]
+    rules = sorted({str(item["ruleId"]) for item in results})
+    driver = {
+        "name": DISTRIBUTION,
+        "version": metadata.version(DISTRIBUTION),
+        "rules": [{"id": rule, "shortDescription": {"text": _RULES.get(rule, f"stop rule {rule}")}} for rule in rules],
+    }
+    run = {
+        "tool": {"driver": driver},
+        "automationDetails": {"id": f"milestone/{report.id}/"},
+        "columnKind": "unicodeCodePoints",
+        "results": [{**item, "ruleIndex": rules.index(str(item["ruleId"]))} for item in results],
+    }
+    return json.dumps({"$schema": _SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}, indent=1) + "\n"
 
 
-def attempt_lines(
-    attempt: Attempt, sessions: Sequence[Session], files: Sequence[str], checks: Sequence[CheckRun]
-) -> list[str]:
-    """Format an attempt as lines.
+_RULES = {"attempt-failed": "an issue has exhausted its attempts", "reviewer-finding": "a reviewer's finding"}
+
+
+def _stops(report: MilestoneReport, issue: IssueReport) -> Iterator[dict[str, object]]:
+    """A result for each line that stopped the issue, or one if none is named; its rule is the first of the stop."""
+    if issue.status not in _LEVELS:
+        return
+    rules = issue.stop.split(", ") if issue.stop else ["attempt-failed"]
+    for line in issue.stop_lines or ("",):
+        text = f"{issue.ref} {issue.title}: {issue.reason}" + (f"\n{line}" if line else "")
+        yield {
+            **_result(report, issue, rules[0], text, line),
+            "level": _LEVELS[issue.status],
+            "properties": {"issue": issue.ref, "status": issue.status, "rules": rules, "next": issue.hint},
+        }
+
+
+def _findings(report: MilestoneReport, issue: IssueReport) -> Iterator[dict[str, object]]:
+    for finding in issue.findings:
+        place = f"{finding.file}:{max(finding.line, 1)}" if finding.file else ""
+        yield {
+            **_result(report, issue, "reviewer-finding", f"{issue.ref}: {finding.description}", place),
+            "level": "warning" if finding.score >= _SERIOUS else "note",
+            "rank": float(min(max(finding.score, 0), 100)),
+            "properties": {"issue": issue.ref, "status": issue.status, "score": finding.score},
+        }
+
+
+def _result(report: MilestoneReport, issue: IssueReport, rule: str, text: str, place: str) -> dict[str, object]:
+    found = _PLACE.match(place)
+    path, line = (found["path"], int(found["line"])) if found else (f"milestones/{report.id}.toml", 1)
+    digest = hashlib.sha256(f"{issue.ref}\0{rule}\0{text}".encode("utf-8", "replace")).hexdigest()
+    physical = {
+        "artifactLocation": {"uri": quote(path, errors="replace"), "uriBaseId": "%SRCROOT%"},
+        "region": {"startLine": line},
+    }
+    logical = [{"fullyQualifiedName": issue.ref, "kind": "issue"}]
+    return {
+        "ruleId": rule,
+        "message": {"text": text},
+        "locations": [{"physicalLocation": physical, "logicalLocations": logical}],
+        "partialFingerprints": {"issueRuleText/v1": digest},
+    }
+
+
+def as_markdown(milestone: Milestone, status: str, issues: Sequence[Tracked], updated: str) -> str:
+    """Return the tracking section of a milestone, with its marks.
 
     Args:
-        attempt: the attempt.
-        sessions: the calls of its agents, in order.
-        files: its changed files.
-        checks: the checks of its result, in order.
+        milestone: its declaration.
+        status: its state and reason.
+        issues: its issues, in the order of the file.
+        updated: time of the latest record.
     """
-    facts = [f"{attempt.seconds:.0f} s"] if attempt.seconds else []
-    facts += [f"${attempt.cost_usd:.4f}"] if attempt.cost_known else []
-    facts += [_tokens(attempt.tokens)] if attempt.tokens else []
-    began = f" began {local_time(attempt.started_at)}" if attempt.started_at else ""
-    who = f" by {attempt.agent}" if attempt.agent else ""
-    who += f" on {attempt.host}" if attempt.host else ""
-    lines = [f"attempt {attempt.number}{who}{began}: {', '.join([str(attempt.state), *facts])}"]
-    lines += [f"  why: {one_line(attempt.reason)}"] if attempt.reason else []
-    for session in sessions:
-        lines += _session(session)
-    lines += [f"  files changed ({len(files)}): {_listed(files)}"] if files else []
-    for check in checks:
-        lines.append(f"  check {check.name}: {'passed' if check.ok else 'failed'} in {check.seconds:.1f} s")
-        lines += [f"    {line}" for line in check.output.splitlines()[-_LAST_LINES:]]
-    return lines
+    landed = [item for item in issues if item.status == "landed"]
+    current = next((item for item in issues if item.status in {"running", "open", "pending", "stale"}), None)
+    waiting = [item for item in issues if item.status in {"review", "failed"}]
+    parts = [
+        f"## Tracking: {milestone.id} - {inline(milestone.title)}",
+        f"**Status:** {inline(status)}; {len(landed)} of {len(issues)} landed",
+        "### Completed issues",
+        _list(f"[{'x' if item in landed else ' '}] {item.name}{_where(item)}" for item in issues),
+        "### Open pull requests",
+        _list(
+            f"{inline(item.pull)} {item.name}: {inline(item.checks or item.reason)}"
+            for item in issues
+            if item.pull and item.checks.partition(";")[0] in {"open", "draft"}
+        ),
+        "### Blocked / needs review",
+        _list(_waiting_item(item) for item in waiting),
+        "### Skipped issues",
+        _list(f"{item.name}: skipped: {inline(item.reason)}" for item in issues if item.status == "skipped"),
+        "### Current phase",
+        _list(
+            [
+                f"**Phase:** {inline((current.issue.phase if current else '') or 'none')}",
+                f"**Current issue:** {current.name if current else 'none'}",
+                f"**Blockers:** {', '.join(item.issue.id for item in waiting) or 'none'}",
+            ]
+        ),
+        f"**Last updated:** {inline(updated) or 'never'}",
+    ]
+    begin, end = marks_of(milestone.id)
+    return "\n".join([begin, "\n\n".join(parts), end]) + "\n"
 
 
-def _session(session: Session) -> list[str]:
-    output = session.output
-    where = f"  step {session.step}: " if session.step else "  "
-    lines: list[str] = []
-    if output.text.strip():
-        lines += [f"{where}the agent said at its end:", *(f"    {line}" for line in output.text.strip().splitlines())]
-    elif session.tail.strip():
-        last = session.tail.rstrip().splitlines()
-        more = f" (the last {_LAST_LINES} of {len(last)} lines)" if len(last) > _LAST_LINES else ""
-        lines += [f"{where}the agent printed{more}:", *(f"    {line}" for line in last[-_LAST_LINES:])]
-    if output.commands:
-        shown = output.commands[:_MOST]
-        lines += [f"{where}commands ({len(output.commands)}):", *(f"    $ {_command(command)}" for command in shown)]
-        more_commands = len(output.commands) - len(shown)
-        lines += [f"    and {more_commands} more"] if more_commands else []
-    if output.files:
-        written = list(dict.fromkeys(_WORKSPACE.sub("", path) for path in output.files))
-        lines.append(f"{where}files it wrote ({len(written)}): {_listed(written)}")
-    lines += [f"{where}error: {one_line(error.message)[:300]}" for error in output.errors[-3:] if error.message]
-    return lines
+def between_marks(text: str, section: str, milestone: str) -> str:
+    """Replace a milestone's section in a text, or append it; all else remains unchanged.
+
+    Raises:
+        ValueError: only one of the two marks exists, or they are in the wrong order.
+    """
+    begin, end = marks_of(milestone)
+    line = "\r\n" if text.count("\r\n") * 2 > text.count("\n") else "\n"
+    # A file with Windows line ends keeps them, also in our section. A single one does not make such a file.
+    section = section.replace("\n", line)
+    start, stop = text.find(begin), text.find(end)
+    if start < 0 and stop < 0:
+        gap = "" if not text else line if text.endswith("\n") else line * 2
+        return f"{text}{gap}{section}"
+    if start < 0 or stop < start or text.count(begin) > 1 or text.count(end) > 1:
+        raise ValueError(f"expected one {begin} and one {end} after it")
+    after = text[stop + len(end) :]
+    return text[:start] + section.rstrip("\r\n") + after
 
 
-_WORKSPACE = re.compile(r"\A/.*/workspaces/\d+/tree/(?=.)")
-_SHELL = re.compile(r"\A(?:/\S*/)?(?:ba|da|z)?sh -l?c (['\"])(.*)\1\s*\Z", re.DOTALL)
+def marks_of(milestone: str) -> tuple[str, str]:
+    """Return the lines around the section of a milestone."""
+    return f"<!-- milestone {milestone}: begin -->", f"<!-- milestone {milestone}: end -->"
 
 
-def _command(text: str) -> str:
-    """Return the first line of a command, without the shell that an agent puts around it."""
-    shell = _SHELL.match(text)
-    first, *more = (shell[2] if shell and shell[1] not in shell[2] else text).strip().splitlines() or [""]
-    return one_line(first)[:300] + (f" ... ({len(more) + 1} lines)" if more else "")
+def _list(lines: Iterable[str]) -> str:
+    found = [f"- {line}" for line in lines]
+    return "\n".join(found or ["- (none)"])
 
 
-def _tokens(tokens: Mapping[str, int]) -> str:
-    cached = f" ({tokens['cached']:,} cached)" if tokens.get("cached") else ""
-    return f"{tokens.get('input', 0):,} tokens read{cached}, {tokens.get('output', 0):,} written"
+def _where(item: Tracked) -> str:
+    return f" ({inline(item.pull) + ', ' if item.pull else ''}{item.commit[:10]})" if item.status == "landed" else ""
 
 
-def _listed(items: Sequence[str]) -> str:
-    shown = ", ".join(one_line(item) for item in items[:_MOST])
-    return f"{shown} and {len(items) - _MOST} more" if len(items) > _MOST else shown
+def _waiting_item(item: Tracked) -> str:
+    lines = [f"**{item.name}**: {inline(item.reason)}" + (f"; needs: {inline(item.needs)}" if item.needs else "")]
+    lines += [f"  {place}. {inline(line)}" for place, line in enumerate(item.findings[:20], 1)]
+    return "\n".join(lines)
 
 
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
-"""How a cell begins that would be calculated, or one that was guarded against that."""
-
-
-def cell(text: str) -> str:
-    """Escape a text so that no spreadsheet treats it as a formula; `cell_text` reverses this."""
-    return f"'{text}" if _FORMULA.match(text) else text
-
-
-def cell_text(written: str) -> str:
-    """Return the text of a cell."""
-    return written[1:] if written.startswith("'") and _FORMULA.match(written[1:]) else written
+def inline(text: str) -> str:
+    """Format foreign text as one line of Markdown, without our marks and without mentions."""
+    plain = one_line(text).replace("<!--", "< !--").replace("-->", "-- >")
+    return re.sub(r"@(?=[A-Za-z0-9])", "@\u200b", plain)

@@ -1,17 +1,16 @@
-"""A milestone in external formats: a Markdown section between two marks, GitHub's issues, CSV, JSON. Pure.
+"""The tracking file of a milestone: its section, written during a run and for an export, and its push.
 
-The tracking section of a milestone, from the same facts as every status.
+A plan with a tracking section of its own keeps it, with its headings and layout. The section is recognised by its
+headings (Completed Issues, Open PRs, Blocked / Needs Review, Skipped Issues, Current Phase) at any level. Text by
+people above the first item of each remains; the items are replaced. Otherwise our section stands between two marks.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+import re
 import threading
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -20,18 +19,18 @@ from executor.errors import ExecutorError, UsageError
 from executor.git.remote import push_files
 from executor.model.fingerprint import IssueRef
 from executor.process.files import write_over
-from executor.report.exports import as_github, as_json, as_rows
-from executor.report.plan_section import Entry, filled, inline
+from executor.report.exports import WRITERS, Tracked
 from executor.report.snapshot import standing_of
+from executor.report.text import as_markdown, between_marks, inline, marks_of
 from executor.state import segments
 from executor.status.summary_cache import pull_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from executor.engine.session import Session
-    from executor.model.milestone import Issue, Milestone
+    from executor.model.milestone import Milestone
     from executor.state.model import IssueState
     from executor.state.record import Record
     from executor.status.reader import Observer
@@ -43,144 +42,19 @@ _PUSHED_EVERY = 60.0  # seconds; forges count pushes, and a person looks less of
 _TRACKED = "Track the milestones"
 """Subject of the commits on the branch of tracking files."""
 
-__all__ = [
-    "FORMATS",
-    "Tracked",
-    "as_markdown",
-    "between_marks",
-    "exported",
-    "keep_section",
-    "keep_tracking",
-    "tracked",
-    "tracking_kept",
-]
+FORMATS = ("markdown", *WRITERS)
+"""Names of the formats of an export."""
 
-
-@dataclass(frozen=True, slots=True)
-class Tracked:
-    """An issue and its progress.
-
-    Attributes:
-        issue: its declaration.
-        text: its specification.
-        status: its status word.
-        reason: the reason, one sentence.
-        commit: its latest landing; empty without one.
-        pull: its pull request, number or address; empty without one.
-        checks: its state (``open``, ``draft``, ``closed``, ``merged``), then what it waits for, if known.
-        needs: the action required of a person; empty for none.
-        findings: reasons of a stop, one line each.
-        number: number of its pull request; 0 without one.
-        review: the reviewer's verdict.
-        created: day on which its pull request was opened.
-        blocked: day of its last stop.
-    """
-
-    issue: Issue
-    text: str
-    status: str
-    reason: str
-    commit: str = ""
-    pull: str = ""
-    checks: str = ""
-    needs: str = ""
-    findings: tuple[str, ...] = ()
-    number: int = 0
-    review: str = ""
-    created: str = ""
-    blocked: str = ""
-
-    @property
-    def name(self) -> str:
-        """Return its display name: number if it has one, id, title."""
-        number = f"#{self.issue.number} " if self.issue.number is not None else ""
-        return f"{number}{self.issue.id} - {inline(self.issue.title)}"
-
-
-def as_markdown(milestone: Milestone, status: str, issues: Sequence[Tracked], updated: str) -> str:
-    """Return the tracking section of a milestone, with its marks.
-
-    Args:
-        milestone: its declaration.
-        status: its state and reason.
-        issues: its issues, in the order of the file.
-        updated: time of the latest record.
-    """
-    landed = [item for item in issues if item.status == "landed"]
-    current = next((item for item in issues if item.status in {"running", "open", "pending", "stale"}), None)
-    waiting = [item for item in issues if item.status in {"review", "failed"}]
-    parts = [
-        f"## Tracking: {milestone.id} - {inline(milestone.title)}",
-        f"**Status:** {inline(status)}; {len(landed)} of {len(issues)} landed",
-        "### Completed issues",
-        _list(f"[{'x' if item in landed else ' '}] {item.name}{_where(item)}" for item in issues),
-        "### Open pull requests",
-        _list(
-            f"{inline(item.pull)} {item.name}: {inline(item.checks or item.reason)}"
-            for item in issues
-            if item.pull and item.checks.partition(";")[0] in {"open", "draft"}
-        ),
-        "### Blocked / needs review",
-        _list(_finding(item) for item in waiting),
-        "### Skipped issues",
-        _list(f"{item.name}: skipped: {inline(item.reason)}" for item in issues if item.status == "skipped"),
-        "### Current phase",
-        _list(
-            [
-                f"**Phase:** {inline((current.issue.phase if current else '') or 'none')}",
-                f"**Current issue:** {current.name if current else 'none'}",
-                f"**Blockers:** {', '.join(item.issue.id for item in waiting) or 'none'}",
-            ]
-        ),
-        f"**Last updated:** {inline(updated) or 'never'}",
-    ]
-    begin, end = _marks(milestone.id)
-    return "\n".join([begin, "\n\n".join(parts), end]) + "\n"
-
-
-def between_marks(text: str, section: str, milestone: str) -> str:
-    """Replace a milestone's section in a text, or append it; all else remains unchanged.
-
-    Raises:
-        ValueError: only one of the two marks exists, or they are in the wrong order.
-    """
-    begin, end = _marks(milestone)
-    line = "\r\n" if text.count("\r\n") * 2 > text.count("\n") else "\n"
-    # A file with Windows line ends keeps them, also in our section. A single one does not make such a file.
-    section = section.replace("\n", line)
-    start, stop = text.find(begin), text.find(end)
-    if start < 0 and stop < 0:
-        gap = "" if not text else line if text.endswith("\n") else line * 2
-        return f"{text}{gap}{section}"
-    if start < 0 or stop < start or text.count(begin) > 1 or text.count(end) > 1:
-        raise ValueError(f"expected one {begin} and one {end} after it")
-    after = text[stop + len(end) :]
-    return text[:start] + section.rstrip("\r\n") + after
-
-
-def _marks(milestone: str) -> tuple[str, str]:
-    return f"<!-- milestone {milestone}: begin -->", f"<!-- milestone {milestone}: end -->"
-
-
-def _list(lines: Iterable[str]) -> str:
-    found = [f"- {line}" for line in lines]
-    return "\n".join(found or ["- (none)"])
-
-
-def _where(item: Tracked) -> str:
-    return f" ({inline(item.pull) + ', ' if item.pull else ''}{item.commit[:10]})" if item.status == "landed" else ""
-
-
-def _finding(item: Tracked) -> str:
-    lines = [f"**{item.name}**: {inline(item.reason)}" + (f"; needs: {inline(item.needs)}" if item.needs else "")]
-    lines += [f"  {place}. {inline(line)}" for place, line in enumerate(item.findings[:20], 1)]
-    return "\n".join(lines)
+__all__ = ["FORMATS", "exported", "filled", "keep_section", "keep_tracking", "tracked", "tracking_kept"]
 
 
 def exported(observer: Observer, milestone: str, form: str) -> str:
     """Export a milestone in one of `FORMATS`."""
-    view = observer.views[milestone]
-    return FORMATS[form](observer, view.milestone, tracked(observer, milestone))
+    declared, issues = observer.views[milestone].milestone, tracked(observer, milestone)
+    found = standing_of(observer, milestone, held=False)
+    if form == "markdown":
+        return as_markdown(declared, f"{found.status} ({found.reason})", issues, _last(observer, milestone))
+    return WRITERS[form](declared, str(found.status), issues, _epic(observer, declared))
 
 
 def keep_section(path: Path, observer: Observer, milestone: str, at_work: frozenset[str] = frozenset()) -> bool:
@@ -199,7 +73,7 @@ def keep_section(path: Path, observer: Observer, milestone: str, at_work: frozen
     """
     try:
         before = path.read_bytes().decode("utf-8") if path.exists() else ""
-        text = None if _marks(milestone)[0] in before else _own_section_filled(before, observer, milestone, at_work)
+        text = None if marks_of(milestone)[0] in before else _plan_filled(before, observer, milestone, at_work)
         if text is None:
             text = between_marks(before, exported(observer, milestone, "markdown"), milestone)
     except ValueError as error:
@@ -287,35 +161,13 @@ class _Keeper:
             self._next = time.monotonic() + max(_LEAST_PAUSE, 9 * (time.monotonic() - began))
 
 
-def _own_section_filled(text: str, observer: Observer, milestone: str, at_work: frozenset[str]) -> str | None:
+def _plan_filled(text: str, observer: Observer, milestone: str, at_work: frozenset[str]) -> str | None:
     """Return the plan with its own tracking section filled in; None if it has none."""
-    issues = tracked(observer, milestone)
+    issues = tracked(observer, milestone, at_work)
     landed = sum(item.status == "landed" for item in issues)
     begun = landed or any(item.pull or item.status not in {"pending", "blocked"} for item in issues)
     status = "Complete" if issues and landed == len(issues) else "In Progress" if begun else "Not Started"
-    entries = [_entry(item, str(IssueRef(milestone, item.issue.id)) in at_work) for item in issues]
-    return filled(text, entries, day=_last(observer, milestone)[:10] or "never", status=status)
-
-
-def _entry(item: Tracked, at_work: bool) -> Entry:  # noqa: FBT001  (one caller)
-    issue = item.issue
-    return Entry(
-        name=f"#{issue.number}" if issue.number is not None else issue.id,
-        id=issue.id,
-        title=issue.title,
-        status=item.status,
-        reason=item.reason,
-        phase=issue.phase or "",
-        pull=item.number,
-        url=item.pull if item.pull.startswith("http") else "",
-        checks=_checks_shown(item),
-        review=item.review,
-        created=item.created,
-        blocked=item.blocked,
-        needs=item.needs,
-        findings=item.findings,
-        at_work=at_work,
-    )
+    return filled(text, issues, day=_last(observer, milestone)[:10] or "never", status=status)
 
 
 def _checks_shown(item: Tracked) -> str:
@@ -328,8 +180,8 @@ def _checks_shown(item: Tracked) -> str:
     return f"⚠ {why}" if why else "✓ Checks passing"
 
 
-def tracked(observer: Observer, milestone: str) -> list[Tracked]:
-    """Return its issues and their progress, in the order of the file."""
+def tracked(observer: Observer, milestone: str, at_work: frozenset[str] = frozenset()) -> list[Tracked]:
+    """Return its issues and their progress, in the order of the file; `at_work` has qualified ids."""
     view = observer.views[milestone]
     created, blocked = _days(observer, milestone)
     found = []
@@ -355,6 +207,7 @@ def tracked(observer: Observer, milestone: str) -> list[Tracked]:
                 review=_review_shown(state),
                 created=created.get(issue.id, ""),
                 blocked=blocked.get(issue.id, "") if stop else "",
+                at_work=ref in at_work,
             )
         )
     return found
@@ -386,12 +239,6 @@ def _checks(word: str, state: IssueState | None) -> str:
     return f"{word}; {seen.reason}" if seen is not None and seen.waits and seen.reason else word
 
 
-def _markdown(observer: Observer, milestone: Milestone, issues: list[Tracked]) -> str:
-    found = standing_of(observer, milestone.id, held=False)
-    status = f"{found.status} ({found.reason})"
-    return as_markdown(milestone, status, issues, _last(observer, milestone.id))
-
-
 def _last(observer: Observer, milestone: str) -> str:
     """Return the time of the latest known record."""
     events = segments.read(observer.compiled.project.state(milestone))
@@ -406,27 +253,166 @@ def _epic(observer: Observer, milestone: Milestone) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if milestone.epic and path.is_file() else ""
 
 
-def _json(observer: Observer, milestone: Milestone, issues: list[Tracked]) -> str:
-    status = str(standing_of(observer, milestone.id, held=False).status)
-    value = as_json(milestone, status, issues, _epic(observer, milestone))
-    return json.dumps(value, indent=1, ensure_ascii=True) + "\n"
+_KINDS = (
+    ("done", re.compile(r"^completed? issues?\b", re.IGNORECASE)),
+    ("pulls", re.compile(r"^open (?:prs?|pull requests?)\b", re.IGNORECASE)),
+    ("blocked", re.compile(r"^blocked\b|^needs review\b", re.IGNORECASE)),
+    ("skipped", re.compile(r"^skipped\b", re.IGNORECASE)),
+    ("now", re.compile(r"^current phase\b", re.IGNORECASE)),
+)
+_HEADING = re.compile(r"^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$")
+_FENCE = re.compile(r"^\s*(`{3,}|~{3,})")
+_ITEM = re.compile(r"^\s*(?:([-*+])\s|\d+[.)]\s|\(none\))")
+_RULE = re.compile(r"^ {0,3}(?:-{3,}|\*{3,}|_{3,})\s*$")
+_FOOT = re.compile(r"^\*\*(Last Updated|Status):\*\*.*$", re.IGNORECASE)
+_LEAST = 2
+"""Minimum number of these headings in a tracking section."""
 
 
-def _github(observer: Observer, milestone: Milestone, issues: list[Tracked]) -> str:
-    value = as_github(milestone, issues, _epic(observer, milestone))
-    return json.dumps(value, indent=1, ensure_ascii=True) + "\n"
+def filled(text: str, issues: Sequence[Tracked], *, day: str, status: str) -> str | None:
+    """Return a plan with its tracking section filled in; None if it has none.
+
+    Args:
+        text: the plan.
+        issues: its issues, in order.
+        day: day of the latest record, ``2026-11-28``.
+        status: ``Not Started``, ``In Progress`` or ``Complete``.
+    """
+    end = "\r\n" if "\r\n" in text else "\n"
+    lines = text.split(end)
+    headings = _headings(lines)
+    parts = _parts(headings, len(lines))
+    if len(parts) < _LEAST:
+        return None
+    region = max(stop for _, stop in parts.values())
+    for place in range(min(start for start, _ in parts.values()), _end_of_region(lines, headings, region)):
+        foot = _FOOT.match(lines[place])
+        if foot:
+            lines[place] = f"**{foot[1]}:** {day if foot[1].lower() == 'last updated' else status}"
+    for kind, (start, stop) in sorted(parts.items(), key=lambda item: -item[1][0]):
+        lines[start:stop] = _filled_part(lines[start:stop], _ITEMS[kind](issues))
+    return end.join(lines)
 
 
-def _csv(observer: Observer, milestone: Milestone, issues: list[Tracked]) -> str:
-    out = io.StringIO(newline="")
-    csv.writer(out, lineterminator="\n").writerows(as_rows(milestone, issues, _epic(observer, milestone)))
-    return out.getvalue()
+def _headings(lines: Sequence[str]) -> list[tuple[int, int, str]]:
+    """Return line, level and title of every heading outside code blocks."""
+    found, fence = [], ""
+    for place, line in enumerate(lines):
+        mark = _FENCE.match(line)
+        if mark and not fence:
+            fence = mark[1][:3]
+        elif mark and line.strip().startswith(fence):
+            fence = ""
+        elif not fence and (heading := _HEADING.match(line)):
+            found.append((place, len(heading[1]), re.sub(r"[*_`]", "", heading[2])))
+    return found
 
 
-FORMATS: dict[str, Callable[[Observer, Milestone, list[Tracked]], str]] = {
-    "markdown": _markdown,
-    "json": _json,
-    "github": _github,
-    "csv": _csv,
+def _parts(headings: Sequence[tuple[int, int, str]], count: int) -> dict[str, tuple[int, int]]:
+    """Return the lines below each heading of the most complete section; the last one of several equal ones."""
+    groups: list[dict[str, tuple[int, int]]] = [{}]
+    for number, (place, _, title) in enumerate(headings):
+        kind = next((kind for kind, pattern in _KINDS if pattern.match(title)), "")
+        after = headings[number + 1][0] if number + 1 < len(headings) else count
+        if not kind:
+            if groups[-1]:
+                groups.append({})
+        elif kind in groups[-1]:
+            groups.append({kind: (place + 1, after)})
+        else:
+            groups[-1][kind] = (place + 1, after)
+    return max(reversed(groups), key=len)
+
+
+def _end_of_region(lines: Sequence[str], headings: Sequence[tuple[int, int, str]], last: int) -> int:
+    """Return the end of the section: the next heading below its last part, else the end of the text."""
+    return next((place for place, _, _ in headings if place >= last), len(lines))
+
+
+def _filled_part(lines: Sequence[str], items: Sequence[str]) -> list[str]:
+    """Replace the items below one heading; keeps text above the first item, and a rule or footer below."""
+    first = next((place for place, line in enumerate(lines) if _ITEM.match(line) or _FENCE.match(line)), None)
+    foot = next((place for place, line in enumerate(lines) if _RULE.match(line) or _FOOT.match(line)), len(lines))
+    first = foot if first is None or first > foot else first
+    bullet = next((found[1] for line in lines[first:foot] if (found := _ITEM.match(line)) and found[1]), "*")
+    head = list(lines[:first])
+    while head and not head[-1].strip():
+        head.pop()
+    shown = [line.replace("* ", f"{bullet} ", 1) if line.startswith("* ") else line for line in items or ["* (none)"]]
+    return [*head, "", *shown, "", *lines[foot:]]
+
+
+def _completed(issues: Sequence[Tracked]) -> list[str]:
+    found = []
+    for item in issues:
+        done = item.status == "landed"
+        link = f" — {_link(item)}" if done and item.number else ""
+        found.append(
+            f"* [{'x' if done else ' '}] {item.short} — {inline(item.issue.title)}{' ✅ Done' if done else ''}{link}"
+        )
+    return found
+
+
+def _pulls(issues: Sequence[Tracked]) -> list[str]:
+    found = []
+    for item in issues:
+        if item.number and item.status in {"open", "review", "failed", "skipped", "pending", "running", "stale"}:
+            found += [
+                f"* {_link(item)} — {inline(item.issue.title)} ({item.short})",
+                f"  - Status: {_checks_shown(item)}",
+                f"  - Code Review: {inline(item.review)}",
+                f"  - Created: {item.created or 'unknown'}",
+            ]
+    return found
+
+
+def _blocked(issues: Sequence[Tracked]) -> list[str]:
+    found = []
+    for item in issues:
+        if item.status not in {"review", "failed"}:
+            continue
+        found += [
+            f"* **{item.short}** (plan {item.issue.id}) — {inline(item.issue.title)}",
+            f"  - Reason: {inline(item.reason)}",
+        ]
+        if item.findings:
+            found.append("  - Findings:")
+            found += [f"    {place}. {inline(line)}" for place, line in enumerate(item.findings[:20], 1)]
+        found += [f"  - Needs: {inline(item.needs)}"] if item.needs else []
+        found += [f"  - PR: {_link(item)}"] if item.number else []
+        found += [f"  - Blocked Date: {item.blocked}"] if item.blocked else []
+    return found
+
+
+def _skipped(issues: Sequence[Tracked]) -> list[str]:
+    return [
+        f"* {item.short} — {inline(item.issue.title)} — Skipped: {inline(item.reason)}"
+        for item in issues
+        if item.status == "skipped"
+    ]
+
+
+def _now(issues: Sequence[Tracked]) -> list[str]:
+    """Return the issue in progress, else the first that can continue, else the first that waits for a person."""
+    open_ones = [item for item in issues if item.status != "landed"]
+    going = [item for item in open_ones if item.status in {"running", "open", "pending", "stale"}]
+    current = next((item for item in open_ones if item.at_work), None) or next(iter([*going, *open_ones]), None)
+    waiting = [item.short for item in open_ones if item.status in {"review", "failed"}]
+    return [
+        f"* **Phase:** {inline(current.issue.phase or '') or 'none' if current else 'Complete'}",
+        f"* **Current Issue:** {current.short if current else 'None'}",
+        f"* **Blockers:** {', '.join(waiting) or 'None'}",
+    ]
+
+
+_ITEMS: Mapping[str, Callable[[Sequence[Tracked]], list[str]]] = {
+    "done": _completed,
+    "pulls": _pulls,
+    "blocked": _blocked,
+    "skipped": _skipped,
+    "now": _now,
 }
-"""Names of the formats and their functions."""
+
+
+def _link(item: Tracked) -> str:
+    return f"[PR #{item.number}]({item.url})" if item.url else f"PR #{item.number}"

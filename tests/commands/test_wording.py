@@ -77,7 +77,7 @@ REPLACED = (
     (r"\d{4}-\d\d-\d\d", "DATE"),
     (r"\b\d+:\d\d(:\d\d)?\b", "CLOCK"),
     (r"\b[0-9a-f]{40}\b", "COMMIT"),
-    (r"\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{7,16}\b", "ID"),
+    (r"\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{7,16}\b|\b\d{10}\b", "ID"),  # an id may have digits only
     (r"\b\d+(\.\d+)? (ms|s|min|h)\b", "N s"),
     (r"\bprocess \d+\b", "process N"),
     (r"\b\d+(\.\d+)? (bytes|KB|KiB|MB|MiB|kB)\b", "N bytes"),

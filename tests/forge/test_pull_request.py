@@ -12,9 +12,7 @@ from executor.forge.pull_request import (
     END,
     MOST,
     Box,
-    FindingShown,
     PullText,
-    ReviewShown,
     body_of,
     bounded,
     harmless,
@@ -23,6 +21,7 @@ from executor.forge.pull_request import (
     read_mark,
 )
 from executor.git.diff import parse_diff
+from executor.state.model import Finding, Review
 
 NOTHING = parse_diff(b"")
 
@@ -64,10 +63,10 @@ def test_a_mark_is_read_back(values: dict[str, str]) -> None:
 
 def test_a_body_that_is_too_long_for_a_forge_is_cut_and_keeps_its_mark_and_what_people_wrote() -> None:
     boxes = tuple(Box("x" * 500, done=False, evidence="y" * 400) for _ in range(100))
-    findings = tuple(FindingShown("z" * 400, 1) for _ in range(50))
+    findings = tuple(Finding("z" * 400, 1) for _ in range(50))
     body = body_of(PullText("m4/4.1", 1, 1, "sha256:x", NOTHING, boxes=boxes), "t")
     folded = body_of(
-        PullText("m4/4.1", 1, 1, "s", NOTHING, boxes=boxes[:45], review=ReviewShown("critic", findings, 80)), "t"
+        PullText("m4/4.1", 1, 1, "s", NOTHING, boxes=boxes[:45], review=Review("critic", findings), threshold=80), "t"
     )
     for text in (body, folded):
         assert len(text) <= MOST

@@ -7,24 +7,23 @@ from dataclasses import replace
 import pytest
 from pydantic import ValidationError
 
+from executor.forge.publish import placed
 from executor.forge.pull_request import (
-    ApprovalShown,
     Box,
-    FindingShown,
     PullText,
-    ReviewShown,
     StopShown,
     body_of,
+    history_of,
     read_mark,
     state_comment,
     title_of,
 )
-from executor.forge.pull_text import history_of, placed
 from executor.git.diff import parse_diff
 from executor.model.milestone import Issue
 from executor.model.outward_rules import Forge
 from executor.state.events import AttemptFailed, Event, Landed, PullChanged, Stopped, encode
 from executor.state.marks import Approval
+from executor.state.model import Finding, Review
 from executor.state.record import Record
 
 NOTHING = parse_diff(b"")
@@ -47,7 +46,7 @@ def test_a_landed_one_says_what_changed_and_what_proves_it() -> None:
             Box("Words", done=False),
         ),
         checks=("tests",),
-        approvals=(ApprovalShown("large-diff", "Ann", "seen"),),
+        approvals=(Approval(("large-diff",), (), "Ann <ann@example.org>", "", "seen"),),
         deviations=("Used @dataclass",),
         number=11,
         assisted="claude:opus",
@@ -73,10 +72,8 @@ def test_a_landed_one_says_what_changed_and_what_proves_it() -> None:
 def test_a_draft_says_where_what_is_needed_and_how_to_clear_it() -> None:
     clears = (("to clear it", 'doit approve m4/13 --reason "..."'), ("for another attempt", "doit retry m4/13"))
     stop = StopShown("database-migration", "It changes the schema.", "look at it", ("m/1.sql:3: ALTER",), clears)
-    review = ReviewShown(
-        "reviewer", (FindingShown("minor", 30, "a.py", 2), FindingShown("grave", 95, "b.py"), FindingShown("x", 5)), 80
-    )
-    body = body_of(PullText("m4/13", 1, 1, "sha256:x", NOTHING, stop=stop, review=review), "t")
+    review = Review("reviewer", (Finding("minor", 30, "a.py", 2), Finding("grave", 95, "b.py"), Finding("x", 5)))
+    body = body_of(PullText("m4/13", 1, 1, "sha256:x", NOTHING, stop=stop, review=review, threshold=80), "t")
     assert (
         "> **Waits for a person:** database-migration: It changes the schema.\n>\n"
         "> - `m/1.sql:3: ALTER`\n> - needed: look at it\n"
@@ -88,7 +85,7 @@ def test_a_draft_says_where_what_is_needed_and_how_to_clear_it() -> None:
         "- `a.py:2`: minor (score 30)\n- x (score 5)\n\n</details>"
     ) in body
     assert "reviewer reported no findings" in body_of(
-        PullText("m4/13", 1, 1, "sha256:x", NOTHING, review=ReviewShown("reviewer", (), 80)), "t"
+        PullText("m4/13", 1, 1, "sha256:x", NOTHING, review=Review("reviewer"), threshold=80), "t"
     )
 
 
@@ -102,8 +99,9 @@ def test_nothing_that_people_or_agents_wrote_calls_anybody_closes_or_hides_anyth
         notes=(words,),
         boxes=(Box("x", done=True, evidence=words),),
         stop=StopShown(words, words, words, ("`" + words,)),
-        review=ReviewShown(words, (FindingShown(words, 1, words, 1),), 80),
-        approvals=(ApprovalShown(words, words, words),),
+        review=Review(words, (Finding(words, 1, words, 1),)),
+        threshold=80,
+        approvals=(Approval((words,), (), words, "", words),),
         deviations=(words,),
         assisted=words,
     )

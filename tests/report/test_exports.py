@@ -10,7 +10,8 @@ import pytest
 
 from executor.agents.command import span_id, trace_of, trace_variables, traces
 from executor.report.collect import FindingReport
-from executor.report.exports import export_spans, sarif, send_trace, spans_of
+from executor.report.exports import export_spans, send_trace, spans_of
+from executor.report.text import sarif
 from executor.state.events import (
     AttemptBuilt,
     AttemptFailed,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executor.report.plan_section import Entry, filled
+from executor.model.milestone import Issue
+from executor.report.exports import Tracked
+from executor.report.tracking import filled
 
 PLAN = """# Plan
 
@@ -53,29 +57,38 @@ Use it for hard stops.
 
 **Status:** of somebody else
 """
+
+
+def entry(
+    own: int | None, name: str, title: str, status: str, reason: str = "", phase: str = "", **more: Any
+) -> Tracked:
+    """An issue and its progress, whatever its title is."""
+    return Tracked(Issue.model_construct(id=name, title=title, number=own, phase=phase), "", status, reason, **more)
+
+
 ENTRIES = (
-    Entry("#11", "4.1", "Add settings", "landed", pull=25, url="https://f/25", phase="One"),
-    Entry(
-        *("#12", "4.2", "Read them", "open", "", "Two"),
-        pull=26,
-        url="https://f/26",
-        checks="⏳ Pending",
+    entry(11, "4.1", "Add settings", "landed", phase="One", number=25, pull="https://f/25"),
+    entry(
+        *(12, "4.2", "Read them", "open", "", "Two"),
+        number=26,
+        pull="https://f/26",
+        checks="open; ci runs",
         review="✓ No issues",
         created="2026-11-01",
     ),
-    Entry(
-        *("#13", "4.3", "Change the schema", "review", "database-migration: it changes @all", "Two"),
-        pull=27,
-        url="https://f/27",
-        checks="⏳ Draft",
+    entry(
+        *(13, "4.3", "Change the schema", "review", "database-migration: it changes @all", "Two"),
+        number=27,
+        pull="https://f/27",
+        checks="draft",
         review="⏳ Pending",
         created="2026-11-02",
         blocked="2026-11-03",
         needs="look at it",
         findings=("m.sql:3: ALTER",),
     ),
-    Entry("#14", "4.4", "Move", "skipped", "large-diff: 401 lines"),
-    Entry("4.5", "4.5", "Later", "pending", phase="Three"),
+    entry(14, "4.4", "Move", "skipped", "large-diff: 401 lines"),
+    entry(None, "4.5", "Later", "pending", phase="Three"),
 )
 
 
@@ -91,7 +104,7 @@ def test_every_part_is_filled_in_its_place() -> None:
     )
     assert "* [x] #11 — Add settings ✅ Done — [PR #25](https://f/25)\n* [ ] #12 — Read them\n" in text
     assert (
-        "* [PR #26](https://f/26) — Read them (#12)\n  - Status: ⏳ Pending\n  - Code Review: ✓ No issues\n"
+        "* [PR #26](https://f/26) — Read them (#12)\n  - Status: ⏳ Pending: ci runs\n  - Code Review: ✓ No issues\n"
         "  - Created: 2026-11-01\n"
     ) in text
     assert (
@@ -107,7 +120,7 @@ def test_the_current_issue_is_the_one_at_work_else_one_that_waits() -> None:
     waiting = ENTRIES[2:3]
     text = filled(PLAN, waiting, day="d", status="s") or ""
     assert "* **Phase:** Two\n* **Current Issue:** #13\n" in text
-    at_work = (*ENTRIES, Entry("#16", "4.6", "Now", "pending", phase="Four", at_work=True))
+    at_work = (*ENTRIES, entry(16, "4.6", "Now", "pending", phase="Four", at_work=True))
     assert "* **Phase:** Four\n* **Current Issue:** #16\n" in (filled(PLAN, at_work, day="d", status="s") or "")
     assert "* **Phase:** Complete\n* **Current Issue:** None\n* **Blockers:** None" in (
         filled(PLAN, ENTRIES[:1], day="d", status="s") or ""
@@ -131,6 +144,7 @@ def test_line_ends_bullets_and_levels_of_the_plan_are_kept() -> None:
 
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_somebody_elses_words_stay_on_their_line(title: str, reason: str) -> None:
-    text = filled(PLAN, (Entry("#1", "1", title, "review", reason),), day="d", status="s") or ""
-    assert filled(text, (Entry("#1", "1", title, "review", reason),), day="d", status="s") == text
+    issues = (entry(1, "1", title, "review", reason),)
+    text = filled(PLAN, issues, day="d", status="s") or ""
+    assert filled(text, issues, day="d", status="s") == text
     assert text.count("### ") == PLAN.count("### ") - 1

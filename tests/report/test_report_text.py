@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from executor.agents.output import AgentOutput
+from executor.commands.inspect.log import Session, attempt_lines
 from executor.report.collect import AttemptReport, IssueReport, MilestoneReport, schema
-from executor.report.text import Session, attempt_lines, duration, junit, markdown
+from executor.report.text import duration, junit, markdown
 from executor.state.model import Attempt
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

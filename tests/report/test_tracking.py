@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from executor.model.milestone import Issue, Milestone
-from executor.report.text import cell, cell_text
-from executor.report.tracking import Tracked, as_markdown, between_marks
+from executor.report.exports import Tracked, cell, cell_text
+from executor.report.text import as_markdown, between_marks
 
 ISSUES = tuple(Issue(id=name, title=f"Title {name}", body="", phase=None) for name in "abcd")
 MILESTONE = Milestone(id="m4", title="Worker settings", issues=ISSUES)

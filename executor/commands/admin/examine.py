@@ -20,6 +20,7 @@ from executor.commands.base import (
     Options,
     meant_milestone,
     none_but_options,
+    option,
     print_json,
     safe,
     table,
@@ -47,22 +48,10 @@ if TYPE_CHECKING:
 __all__ = ["Doctor", "Repair", "Verify", "base_rows"]
 
 
-_REPAIR = {
-    "name": "repair",
-    "short": "",
-    "long": "repair",
-    "type": bool,
-    "default": False,
-    "help": "repair everything that can be repaired without data loss",
-}
-_BASE = {
-    "name": "base",
-    "short": "",
-    "long": "base",
-    "type": bool,
-    "default": False,
-    "help": "also run every check and acceptance command on each milestone's base, like `doit verify m4 --base`",
-}
+_REPAIR = option("repair", "repair everything that can be repaired without data loss", bool)
+_BASE = option(
+    "base", "also run every check and acceptance command on each milestone's base, like `doit verify m4 --base`", bool
+)
 _WORST_FIRST = (74, 3, 75, 2, 4, 1)
 
 
@@ -186,14 +175,7 @@ def _value(finding: Finding, done: str, code: int) -> dict[str, object]:
     }
 
 
-_TO = {
-    "name": "to",
-    "short": "",
-    "long": "to",
-    "type": str,
-    "default": "",
-    "help": "number of the last record to keep; later records are moved to a file next to the journal",
-}
+_TO = option("to", "number of the last record to keep; later records are moved to a file next to the journal")
 
 
 class Repair(Command):
@@ -261,24 +243,10 @@ def _repair(project: Project, name: str, to: int) -> list[str]:
 
 
 _BASE_LINES = 20  # lines; about a screen
-_FORCE = {
-    "name": "force",
-    "short": "",
-    "long": "force",
-    "type": bool,
-    "default": False,
-    "help": "run every check, without reusing verdicts",
-}
+_FORCE = option("force", "run every check, without reusing verdicts", bool)
 
 
-_ON_BASE = {
-    "name": "base",
-    "short": "",
-    "long": "base",
-    "type": bool,
-    "default": False,
-    "help": "run every check and acceptance command on the base, as a run does before an attempt",
-}
+_ON_BASE = option("base", "run every check and acceptance command on the base, as a run does before an attempt", bool)
 
 
 class Verify(Command):

@@ -8,13 +8,21 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from executor.agents.brief import kept_spec
+from executor.agents.command import child_environment
+from executor.checks.spec import CommandProof
+from executor.checks.verdicts import Verdicts, described, differences, kept_checks
 from executor.commands.base import JSON_OPTION, Command, Options, Output, print_json, safe
 from executor.commands.inspect.log import meant_issue
 from executor.config.project import compile_project, open_project
+from executor.environments.making import conditions_of
 from executor.errors import UsageError
+from executor.git.history import text_at, texts_of, trees_of
 from executor.git.refs import Refs
-from executor.model.fingerprint import IssueRef
+from executor.model.fingerprint import IssueRef, normal_text, spec_key
+from executor.sandbox.bubblewrap import find_sandbox
+from executor.state import segments
 from executor.state.decide import Act, Decision, Status
+from executor.state.events import Selected
 from executor.status.reader import Observer, observe
 
 if TYPE_CHECKING:
@@ -73,13 +81,6 @@ class Explain(Command):
 
 def _not_reused(observer: Observer, ref: str) -> list[str]:
     """For each check of an issue whose verdict on its tree is not used again: which condition is another."""
-    from executor.agents.command import child_environment
-    from executor.checks.spec import CommandProof
-    from executor.checks.verdicts import Verdicts
-    from executor.environments.making import conditions_of
-    from executor.git.history import trees_of
-    from executor.sandbox.bubblewrap import find_sandbox
-
     project, landing, milestone = observer.compiled.project, observer.facts(ref).landing, IssueRef.parse(ref).milestone
     tip = observer.views[milestone].tip
     tree = landing.tree if landing is not None else trees_of(project.repository, tip, 1)[tip][0]
@@ -99,9 +100,6 @@ def _not_reused(observer: Observer, ref: str) -> list[str]:
 
 def _selected(observer: Observer, ref: str) -> list[str]:
     """Return what the tests that were selected for the results of an issue showed, one line for each selection."""
-    from executor.state import segments
-    from executor.state.events import Selected
-
     milestone, issue = IssueRef.parse(ref)
     return [
         f"attempt {it.attempt}: {it.tests} of {it.of} tests of {it.check} were selected by {it.by}: {it.outcome}"
@@ -112,10 +110,6 @@ def _selected(observer: Observer, ref: str) -> list[str]:
 
 def _proofs(observer: Observer, ref: str) -> list[ProofRow]:
     """For each check of an issue: the verdict on the branch's tip, or on the tree of its landing, and whose it is."""
-    from executor.checks.spec import CommandProof
-    from executor.checks.verdicts import Verdicts
-    from executor.git.history import trees_of
-
     project, landing = observer.compiled.project, observer.facts(ref).landing
     tip = observer.views[IssueRef.parse(ref).milestone].tip
     trees = [trees_of(project.repository, tip, 1)[tip][0], *([landing.tree] if landing is not None else [])]
@@ -176,8 +170,6 @@ def _difference(observer: Observer, ref: str, cause: Cause | None) -> list[str]:
 
 def _changed_checks(observer: Observer, ref: str, key: str) -> list[str]:
     """Return the difference of the checks, from their stored text, otherwise from the rules at the landing."""
-    from executor.checks.verdicts import described, differences, kept_checks
-
     node = observer.compiled.plan.nodes[ref]
     old = kept_checks(observer.compiled.project.state(node.milestone), key)
     if old is not None:
@@ -194,8 +186,6 @@ def _changed_checks(observer: Observer, ref: str, key: str) -> list[str]:
 
 def _changed_rules(observer: Observer, commit: str) -> list[str]:
     """Return the difference of the rules that define checks, between a commit and now."""
-    from executor.git.history import text_at
-
     project = observer.compiled.project
     lines: list[str] = []
     for name in ("checks", "routes", "setup", "limits"):
@@ -228,9 +218,6 @@ def _changed_spec(observer: Observer, ref: str) -> list[str]:
 
 
 def _old_spec(observer: Observer, ref: str, key: str) -> Spec | None:
-    from executor.git.history import texts_of
-    from executor.model.fingerprint import normal_text, spec_key
-
     node = observer.compiled.plan.nodes[ref]
     kept = kept_spec(observer.compiled.project.state(node.milestone), key)
     if kept is not None or node.issue.spec is None:

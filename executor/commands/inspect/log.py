@@ -1,14 +1,17 @@
 """`doit log m4/4.1`: the attempts at an issue, and the output of the last one's agent and checks.
 
-The journals as a stream of events, one JSON object a line (docs/events.md); takes no lock.
+An attempt for people: agent, time, cost, the agent's last message, commands, files, checks. The agent's output is
+parsed by the rules of its profile; `--raw` shows it unparsed. With `--events`, the journals as a stream of events, one
+JSON object a line (docs/events.md); it takes no lock.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,14 +19,14 @@ from executor.agents.command import read_output
 from executor.agents.output import AgentOutput
 from executor.checks.base import base_remedy
 from executor.checks.spec import slug_of
-from executor.commands.base import JSON_OPTION, Command, Options, Output, print_json, safe, table
+from executor.commands.base import JSON_OPTION, Command, Options, Output, option, print_json, safe, table
 from executor.config.project import compile_project, open_project, unknown_milestone
 from executor.engine.candidate import failure_report, success_lines
 from executor.errors import UsageError
 from executor.git.refs import ATTEMPTS, Refs
+from executor.git.trailers import one_line
 from executor.model.fingerprint import IssueRef
 from executor.process.files import local_time, read_json, segments
-from executor.report.text import CheckRun, Session, attempt_lines
 from executor.state.decide import Status
 from executor.state.events import AttemptBuilt, AttemptStarted, Checked
 from executor.state.model import Attempt, AttemptState, IssueState, Red
@@ -32,54 +35,19 @@ from executor.status.progress import Tail
 from executor.status.reader import Observer, observe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from executor.config.project import Compiled, Project
     from executor.state.record import Record
 
-__all__ = ["Log", "event_value", "meant_issue", "stream"]
+__all__ = ["CheckRun", "Log", "Session", "attempt_lines", "event_value", "meant_issue", "stream"]
 
 
-_ATTEMPT = {
-    "name": "attempt",
-    "short": "",
-    "long": "attempt",
-    "type": int,
-    "default": 0,
-    "help": "number of the attempt (default: the last one)",
-}
-_BRIEF = {
-    "name": "brief",
-    "short": "",
-    "long": "brief",
-    "type": bool,
-    "default": False,
-    "help": "print the agent's brief",
-}
-_EVENTS = {
-    "name": "events",
-    "short": "",
-    "long": "events",
-    "type": bool,
-    "default": False,
-    "help": "print events as JSON lines, of the given milestones or issues (default: all)",
-}
-_FOLLOW = {
-    "name": "follow",
-    "short": "f",
-    "long": "follow",
-    "type": bool,
-    "default": False,
-    "help": "with --events: also print new events, until interrupted",
-}
-_RAW = {
-    "name": "raw",
-    "short": "",
-    "long": "raw",
-    "type": bool,
-    "default": False,
-    "help": "print the unchanged output of agent and checks",
-}
+_ATTEMPT = option("attempt", "number of the attempt (default: the last one)", int)
+_BRIEF = option("brief", "print the agent's brief", bool)
+_EVENTS = option("events", "print events as JSON lines, of the given milestones or issues (default: all)", bool)
+_FOLLOW = option("follow", "with --events: also print new events, until interrupted", bool, short="f")
+_RAW = option("raw", "print the unchanged output of agent and checks", bool)
 _SHOWN = 200_000  # bytes at the end of a log; a choice: what a terminal can scroll
 
 
@@ -357,3 +325,110 @@ def event_value(milestone: str, event: Record) -> dict[str, object]:
 
 def _journals(project: Project) -> list[str]:
     return sorted(path.name for path in project.cache.glob("[!_]*") if segments(path))
+
+
+_MOST = 20  # items in a list of the report
+_LAST_LINES = 40  # lines of a log; about two screens
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One call of an agent, or the calls of one step.
+
+    Attributes:
+        step: the step of a workflow; empty for a whole attempt.
+        output: its parsed output.
+        tail: the end of its output, for agents with unstructured output.
+    """
+
+    step: str
+    output: AgentOutput
+    tail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRun:
+    """A check that ran in an attempt.
+
+    Attributes:
+        name: name of the check, or the command of an acceptance.
+        ok: whether it passed.
+        seconds: duration of the check.
+        output: the end of its output if it failed.
+    """
+
+    name: str
+    ok: bool
+    seconds: float
+    output: str = ""
+
+
+def attempt_lines(
+    attempt: Attempt, sessions: Sequence[Session], files: Sequence[str], checks: Sequence[CheckRun]
+) -> list[str]:
+    """Format an attempt as lines.
+
+    Args:
+        attempt: the attempt.
+        sessions: the calls of its agents, in order.
+        files: its changed files.
+        checks: the checks of its result, in order.
+    """
+    facts = [f"{attempt.seconds:.0f} s"] if attempt.seconds else []
+    facts += [f"${attempt.cost_usd:.4f}"] if attempt.cost_known else []
+    facts += [_tokens(attempt.tokens)] if attempt.tokens else []
+    began = f" began {local_time(attempt.started_at)}" if attempt.started_at else ""
+    who = f" by {attempt.agent}" if attempt.agent else ""
+    who += f" on {attempt.host}" if attempt.host else ""
+    lines = [f"attempt {attempt.number}{who}{began}: {', '.join([str(attempt.state), *facts])}"]
+    lines += [f"  why: {one_line(attempt.reason)}"] if attempt.reason else []
+    for session in sessions:
+        lines += _session(session)
+    lines += [f"  files changed ({len(files)}): {_listed(files)}"] if files else []
+    for check in checks:
+        lines.append(f"  check {check.name}: {'passed' if check.ok else 'failed'} in {check.seconds:.1f} s")
+        lines += [f"    {line}" for line in check.output.splitlines()[-_LAST_LINES:]]
+    return lines
+
+
+def _session(session: Session) -> list[str]:
+    output = session.output
+    where = f"  step {session.step}: " if session.step else "  "
+    lines: list[str] = []
+    if output.text.strip():
+        lines += [f"{where}the agent said at its end:", *(f"    {line}" for line in output.text.strip().splitlines())]
+    elif session.tail.strip():
+        last = session.tail.rstrip().splitlines()
+        more = f" (the last {_LAST_LINES} of {len(last)} lines)" if len(last) > _LAST_LINES else ""
+        lines += [f"{where}the agent printed{more}:", *(f"    {line}" for line in last[-_LAST_LINES:])]
+    if output.commands:
+        shown = output.commands[:_MOST]
+        lines += [f"{where}commands ({len(output.commands)}):", *(f"    $ {_command(command)}" for command in shown)]
+        more_commands = len(output.commands) - len(shown)
+        lines += [f"    and {more_commands} more"] if more_commands else []
+    if output.files:
+        written = list(dict.fromkeys(_WORKSPACE.sub("", path) for path in output.files))
+        lines.append(f"{where}files it wrote ({len(written)}): {_listed(written)}")
+    lines += [f"{where}error: {one_line(error.message)[:300]}" for error in output.errors[-3:] if error.message]
+    return lines
+
+
+_WORKSPACE = re.compile(r"\A/.*/workspaces/\d+/tree/(?=.)")
+_SHELL = re.compile(r"\A(?:/\S*/)?(?:ba|da|z)?sh -l?c (['\"])(.*)\1\s*\Z", re.DOTALL)
+
+
+def _command(text: str) -> str:
+    """Return the first line of a command, without the shell that an agent puts around it."""
+    shell = _SHELL.match(text)
+    first, *more = (shell[2] if shell and shell[1] not in shell[2] else text).strip().splitlines() or [""]
+    return one_line(first)[:300] + (f" ... ({len(more) + 1} lines)" if more else "")
+
+
+def _tokens(tokens: Mapping[str, int]) -> str:
+    cached = f" ({tokens['cached']:,} cached)" if tokens.get("cached") else ""
+    return f"{tokens.get('input', 0):,} tokens read{cached}, {tokens.get('output', 0):,} written"
+
+
+def _listed(items: Sequence[str]) -> str:
+    shown = ", ".join(one_line(item) for item in items[:_MOST])
+    return f"{shown} and {len(items) - _MOST} more" if len(items) > _MOST else shown

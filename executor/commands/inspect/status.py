@@ -1,41 +1,41 @@
-"""`doit status`: the computed status of everything.
+"""The computed status: `doit status` shows it once, `doit watch` follows it.
 
-`doit sessions`: the runs of milestones: time, user, task, outcome, and where they stopped.
+`doit watch` observes milestones from outside: snapshots of files and git at an interval. It takes no lock and never
+disturbs a run.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
 
-from executor.commands.base import JSON_OPTION, Command, Options, Output, print_json, report_faults, safe, table
-from executor.commands.plain import ago
-from executor.config.project import open_project, unknown_milestone
-from executor.errors import UsageError
+from executor.commands.base import JSON_OPTION, Command, Options, Output, option, print_json, report_faults, safe, table
+from executor.config.project import compile_project, open_project
+from executor.errors import DeclarationError, UsageError
 from executor.model.fingerprint import IssueRef
-from executor.process.files import LOCAL, local_time, utcnow
+from executor.process.files import LOCAL, journal_stamp, segments, stamp, utcnow
 from executor.process.locks import read_holder
 from executor.report.nights import Nights, night_json, night_lines
-from executor.state import segments
-from executor.state.record import How, RunRecord, moment, run_records
-from executor.status.summary_cache import index_of
+from executor.state.record import How
+from executor.status.summary_cache import index_of, refs_stamp
 
 if TYPE_CHECKING:
-    from executor.config.project import Project
+    from collections.abc import Iterator, Sequence
+
+    from executor.config.project import Compiled, Project
+    from executor.process.locks import Holder
+    from executor.report.snapshot import Snapshot
+    from executor.state.record import Record
+    from executor.status.reader import Observer
     from executor.status.rows import IssueRow, MilestoneRow, PhaseRow, StatusIssue, StatusMilestone, StatusReport
 
-__all__ = ["Sessions", "Status", "removed_lines", "sessions_of"]
+__all__ = ["Looker", "Status", "Watch", "removed_lines"]
 
 
-_REFRESH = {
-    "name": "refresh",
-    "short": "",
-    "long": "refresh",
-    "type": bool,
-    "default": False,
-    "help": "first read changes from the remote and the forge",
-}
+_REFRESH = option("refresh", "first read changes from the remote and the forge", bool)
 
 
 class Status(Command):
@@ -76,7 +76,6 @@ class Status(Command):
 def _refresh(names: list[str]) -> None:
     """Take over changes by others on the remote and the forge; running milestones do so themselves."""
     from executor.commands.sessions import open_session
-    from executor.config.project import compile_project
     from executor.errors import BusyError
     from executor.forge.reconcile import Reconciliation
 
@@ -177,92 +176,230 @@ def _where(row: IssueRow) -> str:
     return f"{row['reason']}{revision}{shown}"
 
 
-_ALL = {
-    "name": "all",
-    "short": "a",
-    "long": "all",
-    "type": bool,
-    "default": False,
-    "help": "show all runs, not only the latest 20",
-}
-_SHOWN = 20  # runs; about a screen, `--all` shows the rest
+_SHARE = 4
+"""Minimum ratio of the interval to the time that a snapshot takes."""
 
 
-_EXPLAINED = {How.INTERRUPTED, How.HALTED, How.ERROR}
+_INTERVAL = option("interval", "seconds between two refreshes", float, default=1.0)
 
 
-class Sessions(Command):
-    """Shows the runs in the journals, latest last."""
+class Watch(Command):
+    """Shows running milestones, or how the latest run of them ended."""
 
-    name = "sessions"
+    name = "watch"
     output = Output.VIEW
-    doc_purpose = "list runs: when, who, how they ended, where they stopped"
+    doc_purpose = "follow running milestones from another terminal"
     doc_usage = "[MILESTONE ...]"
-    cmd_options = (_ALL, JSON_OPTION)
+    cmd_options = (
+        option("plain", "plain text, one block for each change", bool),
+        option("once", "show it once", bool),
+        option("follow", "keep watching when no run is active, until interrupted", bool),
+        _INTERVAL,
+        JSON_OPTION,
+    )
 
     def run(self, options: Options, arguments: list[str]) -> int:
-        """Print them."""
-        project = open_project()
-        known = sorted(path.stem for path in project.milestones.glob("*.toml"))
-        names = [name.removeprefix("milestone:") for name in arguments]
-        for name in names:
-            if name not in known:
-                raise UsageError(unknown_milestone(name, known))
-        found = [(name, record) for name in names or known for record in sessions_of(project, name)]
-        found.sort(key=lambda item: item[1].started)
-        shown = found if options["all"] or options["json"] else found[-_SHOWN:]
+        """Show it until no run is in progress."""
+        if options["interval"] <= 0:
+            raise UsageError("--interval: expected a number of seconds above 0")
+        from executor.commands.live import on_a_terminal
+
+        looker = Looker(open_project(), [name.removeprefix("milestone:") for name in arguments])
+        if not looker.names:
+            raise UsageError("milestones/ declares no milestone to watch; `doit init` shows how to start")
+        plain = options["plain"] or not on_a_terminal(sys.stdout)
         if options["json"]:
-            print_json({"sessions": [_value(name, record) for name, record in shown]})
-        elif not shown:
-            sys.stdout.write("no run is recorded in .cache/\n")
+            from executor.commands.plain import snapshot_value
+
+            print_json({"milestones": [snapshot_value(snapshot) for snapshot in looker.snapshots()]})
+        elif options["once"] and plain:
+            _Blocks().show(looker.snapshots(), "")
+        elif options["once"]:
+            _Screen().rest(looker.snapshots())
         else:
-            left_out = len(found) - len(shown)
-            sys.stdout.write(f"{left_out} earlier ones are not shown; --all shows them\n" if left_out else "")
-            sys.stdout.write(table([_row(name, record) for name, record in shown]) + "\n")
-            sys.stdout.write(_last_run_text(*found[-1]))
+            _watch(looker, _Blocks() if plain else _Screen(), options["interval"], follow=options["follow"])
         return 0
 
 
-def sessions_of(project: Project, name: str) -> list[RunRecord]:
-    """Return the runs of a milestone, oldest first.
+def _watch(looker: Looker, view: _Blocks | _Screen, interval: float, *, follow: bool) -> None:
+    """Show snapshots until no run is in progress, or until interrupted."""
+    snapshots: list[Snapshot] = []
+    with view.open():
+        try:
+            while True:
+                began = time.monotonic()
+                snapshots = looker.snapshots()
+                view.show(snapshots, looker.problem)
+                if not follow and not any(item.run and item.run.how is How.RUNNING for item in snapshots):
+                    break
+                time.sleep(max(interval, _SHARE * (time.monotonic() - began)))
+        except KeyboardInterrupt:
+            pass
+    view.rest(snapshots)
 
-    Raises:
-        StateBrokenError: its journal is corrupt.
+
+class _Blocks:
+    """Plain text: everything once, then changes."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, Snapshot] = {}
+        self._problem = ""
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        yield
+
+    def show(self, snapshots: Sequence[Snapshot], problem: str) -> None:
+        from executor.commands.plain import block, change_block
+
+        for snapshot in snapshots:
+            before = self._before.get(snapshot.milestone)
+            text = block(snapshot) if before is None else change_block(before, snapshot)
+            if text:
+                self._before[snapshot.milestone] = snapshot
+                sys.stdout.write(text)
+        if problem != self._problem:
+            self._problem = problem
+            sys.stdout.write(f"{safe(problem)}\n" if problem else "the declarations are valid again\n")
+        sys.stdout.flush()
+
+    def rest(self, snapshots: Sequence[Snapshot]) -> None:
+        """Do nothing: everything is printed."""
+
+
+class _Screen:
+    """Full-screen view; the previous screen returns at the end, followed by the last view."""
+
+    def __init__(self) -> None:
+        from executor.commands.live import Drawing
+
+        self._drawing = Drawing(sys.stdout)
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        before = signal.signal(signal.SIGTERM, _terminated)
+        sys.stdout.write("\x1b[?1049h\x1b[H\x1b[2J")
+        try:
+            yield
+        finally:
+            sys.stdout.write("\x1b[?1049l")
+            sys.stdout.flush()
+            signal.signal(signal.SIGTERM, before)
+
+    def show(self, snapshots: Sequence[Snapshot], problem: str) -> None:
+        lines = self._lines(snapshots, 2 if problem else 0)
+        lines += ["", safe(problem)] if problem else []
+        sys.stdout.write("\x1b[H" + "\r\n".join(f"{line}\x1b[K" for line in lines) + "\x1b[J")
+        sys.stdout.flush()
+
+    def rest(self, snapshots: Sequence[Snapshot]) -> None:
+        sys.stdout.write("".join(f"{line}\n" for line in self._lines(snapshots, 1)))
+
+    def _lines(self, snapshots: Sequence[Snapshot], less: int) -> list[str]:
+        from executor.commands.live import terminal_size
+
+        width, height = terminal_size(sys.stdout)
+        return self._drawing.screen(snapshots, max(20, width - 1), max(8, height - less))
+
+
+def _terminated(_number: int, _frame: object) -> NoReturn:
+    raise SystemExit(143)
+
+
+class Looker:
+    """Takes snapshots of milestones; unchanged files are not read again.
+
+    Attributes:
+        names: the milestones.
+        problem: why the declarations cannot be read now; the last good snapshots then remain. Empty otherwise.
     """
-    folder = project.state(name)
-    holder = read_holder(folder)
-    return run_records(segments.read(folder), holder.run if holder is not None and holder.alive else "")
 
+    def __init__(self, project: Project, names: Sequence[str] = ()) -> None:
+        """Watch these milestones; without names, the running ones, else the one of the latest run.
 
-def _value(name: str, record: RunRecord) -> dict[str, object]:
-    return {"id": record.run, "milestone": name, **asdict(record), "how": str(record.how)}
+        Raises:
+            DeclarationError: the declarations are invalid.
+            UsageError: an unknown milestone.
+        """
+        from executor.status.progress import Tail
 
+        self._project = project
+        self._compiled = compile_project(project)
+        self._declared = self._declaration_stamp()
+        known = list(self._compiled.loaded.milestones)
+        self.names = [self._compiled.milestone(name).id for name in names] or self._interesting(known)
+        self.problem = ""
+        self._tails = {name: Tail(project.state(name)) for name in self.names}
+        self._events: dict[str, list[Record]] = {name: [] for name in self.names}
+        self._observer: Observer | None = None
+        self._seen = b""
 
-def _row(name: str, record: RunRecord) -> list[str]:
-    git = f"{record.git.get('branch') or 'detached'}@{str(record.git.get('commit', ''))[:10]}"
-    changed = record.git.get("changed")
-    took = ago(moment(record.ended) - moment(record.started)) if record.ended else ""
-    code = "" if record.code is None else f"exit {record.code}"
-    return [
-        local_time(record.started),
-        name,
-        str(record.how) + (f" ({record.why.splitlines()[0]})" if record.why and record.how in _EXPLAINED else ""),
-        code,
-        took,
-        f"{record.user}@{record.host}" + (f", agents on {', '.join(record.hosts)}" if record.hosts else ""),
-        git + (f" +{changed} changed" if changed else ""),
-        f"{len(record.landed)} landed",
-        _left(name, record),
-    ]
+    def snapshots(self) -> list[Snapshot]:
+        """Return current snapshots of the milestones.
 
+        Raises:
+            StateBrokenError: a journal is corrupt.
+        """
+        from executor.report.snapshot import snapshot_of, standing_of
 
-def _left(name: str, record: RunRecord) -> str:
-    """Return its issues in progress, and the next ones."""
-    flying = ", ".join(str(IssueRef(name, issue)) for issue in record.in_flight)
-    following = ", ".join(record.following[:3]) + (" ..." if len(record.following) > 3 else "")  # noqa: PLR2004
-    parts = [f"working on {flying}" if flying else "", f"next {following}" if following else ""]
-    return "; ".join(part for part in parts if part)
+        self._read_declarations()
+        holders = {name: self._holder(name) for name in self.names}
+        for name, tail in self._tails.items():
+            self._events[name] += tail.read()
+        observer = self._observed(self._compiled)
+        return [
+            snapshot_of(
+                observer,
+                name,
+                self._events[name],
+                at=time.time(),
+                standing=standing_of(observer, name, held=holder is not None),
+                alive=holder.run if holder is not None else "",
+            )
+            for name, holder in holders.items()
+        ]
 
+    def _interesting(self, known: list[str]) -> list[str]:
+        held = [name for name in known if self._holder(name) is not None]
+        if held or not known:
+            return held
+        return [max(known, key=self._written)]
 
-def _last_run_text(name: str, record: RunRecord) -> str:
-    return f"the last one did not finish; doit milestone:{name} resumes it\n" if record.cut_off else ""
+    def _written(self, name: str) -> float:
+        """Return the time of the last write to a journal, seconds since 1970; 0 without a journal."""
+        folder = self._project.state(name)
+        return max((folder.joinpath(item).stat().st_mtime for item in segments(folder)), default=0.0)
+
+    def _holder(self, name: str) -> Holder | None:
+        holder = read_holder(self._project.state(name))
+        return holder if holder is not None and holder.alive else None
+
+    def _read_declarations(self) -> None:
+        declared = self._declaration_stamp()
+        if declared == self._declared:
+            return
+        try:
+            self._compiled = compile_project(self._project)
+        except DeclarationError as error:
+            self.problem = str(error).splitlines()[0]
+        else:
+            self._declared, self.problem, self._observer = declared, "", None
+
+    def _observed(self, compiled: Compiled) -> Observer:
+        """Return facts and decisions, reloaded if any of their inputs has changed."""
+        from executor.git.refs import Refs
+        from executor.status.reader import observe
+
+        heads = [f"refs/heads/{item.branch}" for item in compiled.loaded.milestones.values()]
+        journals = [journal_stamp(self._project.state(name)) for name in compiled.loaded.milestones]
+        named = refs_stamp(self._project, [*heads, "refs/attempts/", "refs/executor/"])
+        seen = named + "\n".join(journals).encode()
+        if self._observer is None or seen != self._seen:
+            self._observer, self._seen = observe(compiled, Refs(self._project.repository)), seen
+        return self._observer
+
+    def _declaration_stamp(self) -> str:
+        paths = [
+            path for folder in (self._project.milestones, self._project.rules) for path in sorted(folder.rglob("*"))
+        ]
+        return "\n".join(f"{path} {stamp(path)}" for path in paths if path.is_file())

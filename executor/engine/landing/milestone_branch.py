@@ -2,25 +2,33 @@
 
 A branch is never moved under a checkout that cannot follow: the next commit there would revert the landing. Such a
 landing moves ``refs/executor/ahead/<milestone>`` instead; the branch follows as soon as its checkouts can.
+
+With a remote, the remote's branch is authoritative. Commits on it are taken over by fast-forward; a branch that exists
+only locally is pushed; if both have their own commits, a person decides.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from executor.errors import PersonNeededError
-from executor.git.refs import AHEAD, BRANCHES, LANDED, Move
-from executor.git.trailers import decode, encode
-from executor.state.events import CheckoutsUpdated, CheckoutsUpdating
+from executor.errors import ForgeRefusedError, ForgeUnavailableError, GitError, PersonNeededError
+from executor.git.refs import AHEAD, BRANCHES, LANDED, REMOTE, Move, attempt_ref
+from executor.git.trailers import UNPROVED, decode, encode
+from executor.model.fingerprint import IssueRef
+from executor.state.events import AttemptFailed, CheckoutsUpdated, CheckoutsUpdating
 from executor.state.marks import BranchTrailers
+from executor.state.model import AttemptState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from executor.engine.milestone_run import MilestoneRun
     from executor.git.checkout import Checkout
+    from executor.git.remote import Remote
+    from executor.git.trailers import Landing
+    from executor.state.model import Attempt
 
-__all__ = ["Branch"]
+__all__ = ["Branch", "RemoteBranch", "landed_attempt"]
 
 
 class Branch:
@@ -188,3 +196,145 @@ class Branch:
                 self._run.warn(found)
         if checkouts:
             self._run.record(CheckoutsUpdated(branch=self._run.view.branch))
+
+
+class RemoteBranch:
+    """Keeps the local and the remote milestone branch in sync."""
+
+    def __init__(self, run: MilestoneRun) -> None:
+        self._run = run
+
+    def tip_to_build_on(self) -> str:
+        """Return the current tip of the milestone branch, of the remote's if there is a remote."""
+        if self._run.session.remote is None:
+            return self._run.ensure_branch()
+        with self._run.landing_lock:
+            return self.catch_up()
+
+    def catch_up(self) -> str:
+        """Synchronise branch and remote and return the tip; the caller holds the landing lock.
+
+        Raises:
+            ForgeUnavailableError: the remote is unreachable.
+            ForgeRefusedError: the remote refuses, or both have their own commits.
+        """
+        remote = self._run.session.remote
+        if remote is None:
+            return self._run.ensure_branch()
+        view, refs = self._run.view, self._run.session.refs
+        there = remote.tips(view.branch, view.base)
+        theirs = there.get(view.branch)
+        ours = self._run.refresh_tip() if view.exists else refs.tip(view.branch)
+        if theirs is None and ours is None:
+            self._start_from(remote, there.get(view.base))
+        if theirs is None:
+            self.push_branch(remote, None, self._run.ensure_branch())
+        elif theirs != ours:
+            remote.fetch(view.branch)
+            if ours is None or refs.contains(ours, theirs):
+                self._follow(theirs)
+            elif refs.contains(theirs, ours):
+                self.push_branch(remote, theirs, ours)
+            else:
+                raise ForgeRefusedError(
+                    f"{self._run.milestone.branch} differs here ({ours[:10]}) and on {remote.name} "
+                    f"({theirs[:10]}); merge them, for example `git rebase {theirs[:10]} "
+                    f"{self._run.milestone.branch}`, then run again"
+                )
+        self.seen_on_remote()
+        self.settle_landed()
+        return self._run.view.tip
+
+    def push_branch(self, remote: Remote, old: str | None, new: str) -> None:
+        """Push the milestone branch itself, where no landing has pushed it."""
+        done = remote.push([Move(self._run.view.branch, old, new)])
+        if done.moved:
+            raise ForgeUnavailableError(
+                f"{self._run.milestone.branch} was moved on {remote.name} at the same time; run again"
+            )
+        if not done.ok:
+            raise ForgeRefusedError(f"{self._run.milestone.branch} cannot be pushed to {remote.name}: {done.reason}")
+
+    def seen_on_remote(self) -> None:
+        """Record the remote branch's commit, so that it is known without a request."""
+        name, refs = str(IssueRef(REMOTE, self._run.name)), self._run.session.refs
+        before = refs.tip(name)
+        if before != self._run.view.tip:
+            refs.move([Move(name, before, self._run.view.tip)], "seen on the remote")
+
+    def settle_landed(self) -> None:
+        """End the attempts whose result has landed elsewhere, and delete their refs if these hold nothing else."""
+        for issue, state in list(self._run.view.states.items()):
+            landing = self._run.view.landings.get(issue)
+            if landing is None or str(IssueRef(self._run.name, issue)) not in self._run.session.compiled.plan.nodes:
+                continue
+            built = [
+                item
+                for item in state.attempts.values()
+                if item.state is AttemptState.BUILT and item.revision == landing.trailers.revision
+            ]
+            if not built:
+                continue
+            landed = landed_attempt(built, landing.trailers.result_key, state.pull.attempt if state.pull else 0)
+            self._run.record_landed(landing, landed.number, proved=self._landed_as_proved(issue, landing))
+            if landed.result_key == landing.trailers.result_key:
+                self._forget(issue, landed)
+            for other in built:
+                if other is not landed:
+                    reason = f"attempt {landed.number} landed instead"
+                    event = AttemptFailed(
+                        attempt=other.number,
+                        failure="superseded",
+                        reason=reason,
+                        detail="",
+                        fingerprint="",
+                        seconds=0.0,
+                        commit=other.commit,
+                    )
+                    self._run.record(event, issue)
+
+    def _landed_as_proved(self, issue: str, landing: Landing) -> bool:
+        """Return whether the landed tree is the pushed one, on which the checks passed."""
+        pull = self._run.view.states[issue].pull
+        if landing.trailers.check_key == UNPROVED:
+            return False
+        if pull is None or not pull.commit or pull.commit == landing.commit:
+            return True
+        try:
+            return self._run.session.store.tree_of(pull.commit) == landing.tree
+        except GitError:
+            return False
+
+    def _forget(self, issue: str, attempt: Attempt) -> None:
+        name = attempt_ref(self._run.name, issue, attempt.number)
+        self._run.session.refs.move([Move(name, attempt.commit, None)], f"landed {self._run.name}/{issue}")
+
+    def _start_from(self, remote: Remote, base: str | None) -> None:
+        """Start a new branch from the remote's base if it is only ahead of the local one."""
+        view, refs = self._run.view, self._run.session.refs
+        if base is None or base == view.tip:
+            return
+        remote.fetch(view.base)
+        if refs.contains(view.tip, base):
+            view.tip = base
+        elif not refs.contains(base, view.tip):
+            self._run.warn(
+                f"{view.base.removeprefix('refs/heads/')} differs here and on {remote.name}; "
+                f"{self._run.milestone.branch} starts from the one here"
+            )
+
+    def _follow(self, theirs: str) -> None:
+        """Fast-forward our branch to the remote's, with the checkouts of it."""
+        view = self._run.view
+        before = view.tip
+        if not Branch(self._run).advance(theirs, f"milestone {self._run.name}: follow the remote"):
+            raise ForgeUnavailableError(f"{self._run.milestone.branch} was moved here at the same time; run again")
+        view.tip = before
+        self._run.took_over(theirs)
+
+
+def landed_attempt(built: Sequence[Attempt], result_key: str, shown: int) -> Attempt:
+    """Return the result that a landing belongs to: the one with its change, else the one shown, else the latest."""
+    same = [item for item in built if item.result_key == result_key]
+    seen = [item for item in built if item.number == shown]
+    return (same or seen or list(built))[-1]

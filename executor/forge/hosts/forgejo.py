@@ -7,11 +7,10 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from executor.errors import UsageError
 from executor.forge.base import Checks, CheckState, MergeAnswer
 from executor.forge.hosts.credentials import TIMEOUT
 from executor.forge.hosts.repository import CONFLICT, Comment, RestForge, check_of, issue_of, pull_of
-from executor.forge.hosts.rest import TRIES, Api, Issue, Pull, Status
+from executor.forge.hosts.rest import TRIES, Api, Issue, Pull, Status, missing_extra
 from executor.model.validation import Received
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ __all__ = ["ForgejoForge", "connect", "over_requests"]
 
 _OWN = {"forgejo": "https://codeberg.org", "gitea": "https://gitea.com"}
 _NO_ACCESS = frozenset({403, 404})
-_NOT_ALLOWED = 405
+_NOT_ALLOWED = 405  # HTTP: it cannot be merged now
 _NOT_GREEN = ("status check", "checks", "not all required")
 
 
@@ -175,10 +174,7 @@ def over_requests(base_url: str, token: str, kind: str = "forgejo") -> Send:
     try:
         import requests
     except ImportError as error:
-        raise UsageError(
-            f'kind = "{kind}" in rules/forge.toml needs the extra `forgejo`: '
-            "pip install 'make-for-milestones[forgejo]'"
-        ) from error
+        raise missing_extra(kind, "forgejo") from error
     session = requests.Session()
     session.headers.update({"Authorization": f"token {token}", "User-Agent": "make-for-milestones"})
 

@@ -10,11 +10,11 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from executor.errors import ForgeRefusedError, UsageError
+from executor.errors import ForgeRefusedError
 from executor.forge.base import CheckReport, Checks, CheckState, MergeAnswer
 from executor.forge.hosts.credentials import TIMEOUT, log_reader
 from executor.forge.hosts.repository import CONFLICT, RestForge, check_of, issue_of, pull_of
-from executor.forge.hosts.rest import GRAPHQL, PAGE, TRIES, Api, Issue, Pull, Status, understood
+from executor.forge.hosts.rest import GRAPHQL, PAGE, TRIES, Api, Issue, Pull, Status, missing_extra, understood
 from executor.model.validation import Received
 
 if TYPE_CHECKING:
@@ -325,9 +325,7 @@ def over_pygithub(base_url: str, token: str) -> Send:
         from github import Auth
         from github.Requester import Requester
     except ImportError as error:
-        raise UsageError(
-            "kind = \"github\" in rules/forge.toml needs the extra `github`: pip install 'make-for-milestones[github]'"
-        ) from error
+        raise missing_extra("github", "github") from error
     requester = Requester(
         Auth.Token(token), base_url, TIMEOUT, "make-for-milestones", PAGE, verify=True, retry=None, pool_size=None
     )

@@ -7,11 +7,10 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from executor.errors import UsageError
 from executor.forge.base import CheckReport, Checks, CheckState, ForgeIssue, MergeAnswer
 from executor.forge.hosts.credentials import TIMEOUT, log_reader
 from executor.forge.hosts.repository import CONFLICT, RestForge
-from executor.forge.hosts.rest import TRIES, Api
+from executor.forge.hosts.rest import TRIES, Api, missing_extra
 from executor.forge.pull_request import PullRequest
 from executor.model.validation import Received
 
@@ -252,9 +251,7 @@ def over_python_gitlab(base_url: str, token: str) -> Send:
         import gitlab
         import requests
     except ImportError as error:
-        raise UsageError(
-            "kind = \"gitlab\" in rules/forge.toml needs the extra `gitlab`: pip install 'make-for-milestones[gitlab]'"
-        ) from error
+        raise missing_extra("gitlab", "gitlab") from error
     session = requests.Session()
     answers: list[requests.Response] = []
     session.hooks["response"].append(lambda answer, *_, **__: answers.append(answer))

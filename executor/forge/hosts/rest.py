@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 
 from pydantic import Field, model_validator
 
-from executor.errors import ExecutorError, ForgeRefusedError, ForgeUnavailableError
+from executor.errors import ExecutorError, ForgeRefusedError, ForgeUnavailableError, UsageError
 from executor.forge.hosts.credentials import TIMEOUT, retry_delay
 from executor.model.validation import Received, UnreadableError, json_of, received
 from executor.process.files import read_json, write_json
@@ -43,6 +43,7 @@ __all__ = [
     "Issue",
     "Pull",
     "Status",
+    "missing_extra",
     "parsed",
     "understood",
 ]
@@ -79,6 +80,13 @@ def understood(value: Any, kind: type[T]) -> T | None:
         return received(value, kind)
     except UnreadableError:
         return None
+
+
+def missing_extra(kind: str, extra: str) -> UsageError:
+    """Return the error for a kind of forge whose library is not installed."""
+    return UsageError(
+        f"kind = \"{kind}\" in rules/forge.toml needs the extra `{extra}`: pip install 'make-for-milestones[{extra}]'"
+    )
 
 
 TRIES = 5

@@ -15,8 +15,7 @@ from executor.importers.reading.places import Node, PlaceError, table_rows
 from executor.model.hints import found as found_text
 from executor.model.hints import quoted
 from executor.model.milestone import default_branch
-from executor.report.exports import OWN_COLUMNS, OWN_FORMAT
-from executor.report.text import cell_text
+from executor.report.exports import OWN_COLUMNS, OWN_FORMAT, cell_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from executor.report.text import sentence_of
+from executor.commands.plain import sentence_of
 from executor.state.record import Record
 
 CASES: list[tuple[str, dict[str, Any], str]] = [

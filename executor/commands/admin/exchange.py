@@ -1,4 +1,9 @@
-"""`doit import PLAN.md`: convert other plan formats to declarations; a repeated import takes over only changes."""
+"""Milestones in the formats of other tools.
+
+`doit import PLAN.md`: convert other plan formats to declarations; a repeated import takes over only changes.
+
+`doit export m4 --format markdown`: a milestone for other people and tools; never the source of truth.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +11,35 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from executor.commands.base import JSON_OPTION, Command, Options, option, print_json, safe
-from executor.config.project import Project, prepare_cache
+from executor.commands.base import JSON_OPTION, Command, Options, Output, meant_milestone, option, print_json, safe
+from executor.config.load_milestones import load
+from executor.config.load_rules import load_policy
+from executor.config.project import Project, compile_project, open_project, prepare_cache
 from executor.errors import DeclarationError, UsageError
+from executor.git.command import find_repository
+from executor.git.refs import Refs
+from executor.importers.draft import grouped
+from executor.importers.importer import chosen, guide_text, installed
+from executor.importers.merge import Tree, resolve_commit, settle, take_as_landed, tests_among
+from executor.importers.plan_files import Options as Wanted
+from executor.importers.plan_files import Planned
+from executor.importers.source import Disk, Source
 from executor.model.fingerprint import IssueRef
-from executor.model.hints import counted
+from executor.model.hints import Known, counted, quoted
+from executor.model.milestone import PLAIN_ID
+from executor.process.files import write_over
+from executor.report.tracking import FORMATS, exported, keep_section
+from executor.status.reader import observe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from executor.forge.base import Forge
-    from executor.importers.plan_files import Planned
-    from executor.importers.source import Source
     from executor.model.policy import Policy
 
-__all__ = ["Import"]
+__all__ = ["Export", "Import"]
 
 
 class Import(Command):
@@ -55,8 +72,6 @@ class Import(Command):
         """Read everything first; write only without faults."""
         if options["formats"]:
             return _formats(options["format"] or (arguments[0] if arguments else ""))
-        from executor.importers.merge import resolve_commit, settle, take_as_landed
-
         _usage(options, arguments)
         project = _project()
         plans, policy = _plans(project, options, arguments)
@@ -87,8 +102,6 @@ class Import(Command):
 
 
 def _usage(options: Options, arguments: list[str]) -> None:
-    from executor.model.milestone import PLAIN_ID
-
     title = str(options["milestone"])
     if title and (arguments or options["format"] not in {"", "github"}):
         raise UsageError("--milestone reads from the forge; omit files and --format")
@@ -100,8 +113,6 @@ def _usage(options: Options, arguments: list[str]) -> None:
 
 def _project() -> Project:
     """Find the project of the working directory: the nearest parent folder with milestones/, rules/ or dodo.py."""
-    from executor.git.command import find_repository
-
     here = Path.cwd().resolve()
     repository = find_repository(here)
     for folder in (here, *here.parents):
@@ -113,9 +124,6 @@ def _project() -> Project:
 
 
 def _formats(name: str) -> int:
-    from executor.importers.importer import chosen, guide_text, installed
-    from executor.importers.source import Source
-
     shown = [chosen(Source(name, ""), name)] if name else list(installed().values())
     sys.stdout.write("\n".join(guide_text(importer) for importer in shown))
     return 0
@@ -123,10 +131,6 @@ def _formats(name: str) -> int:
 
 def _plans(project: Project, options: Options, arguments: list[str]) -> tuple[list[Planned], Policy | None]:
     """Return the requested plans, resolved against each other and the declarations."""
-    from executor.importers.merge import Tree, tests_among
-    from executor.importers.plan_files import Planned
-    from executor.importers.source import Disk
-
     if project.milestones.exists() and not project.milestones.is_dir():
         raise UsageError(
             f"{project.milestones.name} is a file; remove it: milestones are declared in a folder of that name"
@@ -147,15 +151,12 @@ def _plans(project: Project, options: Options, arguments: list[str]) -> tuple[li
     return plans, policy
 
 
-def _options(options: Options, policy: Policy | None, form: str) -> Any:
-    from executor.importers.plan_files import Options
-    from executor.model.hints import Known, quoted
-
+def _options(options: Options, policy: Policy | None, form: str) -> Wanted:
     agents = tuple(name.strip() for name in options["agent"].split(",") if name.strip())
     for name in agents:
         if policy is not None and name not in policy.agents:
             raise UsageError(f"unknown agent {quoted(name)}{Known(policy.agents).advice(name, 'agents')}")
-    return Options(
+    return Wanted(
         form=form,
         wanted=options["id"],
         agents=agents,
@@ -168,8 +169,6 @@ def _options(options: Options, policy: Policy | None, form: str) -> Any:
 
 def _policy(project: Project) -> Policy | None:
     """Return the rules; None if they are faulty, which other commands report."""
-    from executor.config.load_rules import load_policy
-
     try:
         return load_policy(project.rules)
     except DeclarationError:
@@ -182,9 +181,6 @@ def _resolve(project: Project, plans: list[Planned]) -> None:
     Raises:
         DeclarationError: with the reasons why they cannot be imported.
     """
-    from executor.config.load_milestones import load
-    from executor.git.refs import Refs
-
     declared = load(project.milestones)
     issues: dict[str, dict[str, str]] = {
         name: {issue.id: str(IssueRef(name, issue.id)) for issue in milestone.issues}
@@ -218,8 +214,6 @@ def _from_forge(project: Project, title: str) -> Source:
         UsageError: no forge with issues is declared, or the milestone has none.
         ForgeRefusedError: the forge has no such milestone.
     """
-    from executor.importers.source import Source
-
     found = [
         {
             "number": item.number,
@@ -239,7 +233,6 @@ def _from_forge(project: Project, title: str) -> Source:
 
 def _forge(project: Project) -> Forge:
     """Connect to the declared forge without reading milestones/, which may need repair."""
-    from executor.config.load_rules import load_policy
     from executor.forge.connect import Target, connected
     from executor.forge.hosts.credentials import find_token
     from executor.git.remote import Remote
@@ -258,8 +251,6 @@ _SHOWN_ISSUES = 4  # names in a sentence
 
 def _report_lines(plan: Planned, changed: Sequence[str], *, dry: bool) -> list[str]:
     """Report the actual or possible import, line by line."""
-    from executor.importers.draft import grouped
-
     shown = ", ".join(changed[:_SHOWN_ISSUES]) + (
         f" and {len(changed) - _SHOWN_ISSUES} more" if len(changed) > _SHOWN_ISSUES else ""
     )
@@ -304,3 +295,41 @@ def _report_data(plan: Planned, changed: Sequence[str], *, dry: bool) -> dict[st
         ],
         "account": dict(account),
     }
+
+
+class Export(Command):
+    """Prints or writes a milestone in another format."""
+
+    name = "export"
+    output = Output.VIEW
+    doc_purpose = "export a milestone and its status (markdown between marks in a file, json, github, csv)"
+    doc_usage = "MILESTONE"
+    cmd_options = (
+        option("format", f"{', '.join(FORMATS)} (default: markdown)", default="markdown"),
+        option("output", "file to write; in a Markdown file, only the section between the milestone's marks"),
+    )
+
+    def run(self, options: Options, arguments: list[str]) -> int:
+        """Print the export, or write it to a file."""
+        form = options["format"]
+        if form not in FORMATS:
+            raise UsageError(f'unknown format "{form}"{Known(FORMATS).advice(form, "formats")}')
+        output = Path(options["output"]) if options["output"] else None
+        if output is not None and (output.is_dir() or not output.resolve().parent.is_dir()):
+            what = "is a folder" if output.is_dir() else "is in a folder that does not exist"
+            raise UsageError(f"--output {options['output']} {what}; name a file")
+        project = open_project()
+        compiled = compile_project(project)
+        name = meant_milestone(compiled, arguments, "export")
+        observer = observe(compiled, Refs(project.repository))
+        if not options["output"]:
+            sys.stdout.write(exported(observer, name, form))
+        elif form == "markdown":
+            changed = keep_section(Path(options["output"]), observer, name)
+            sys.stdout.write(
+                f"{options['output']}: {'wrote' if changed else 'nothing changed in'} the section of {name}\n"
+            )
+        else:
+            write_over(Path(options["output"]), exported(observer, name, form).encode())
+            sys.stdout.write(f"wrote {options['output']}\n")
+        return 0
