@@ -54,7 +54,7 @@ HEAVY = {"pydantic", "git", "github", "tomlkit", "filelock", "crontab", "apprise
 IMPURE = {"os", "io", "subprocess", "socket", "time", "random", "secrets", "threading", "shutil", "tempfile", "signal"}
 PURE = (
     "engine.landing.queue",
-    *(f"state.{name}" for name in ("events", "fold", "steps", "model", "decide", "budget", "blockers", "marks")),
+    *(f"state.{name}" for name in ("events", "fold", "steps", "model", "decide", "budget", "marks")),
     *("stop_rules.evaluate", "stop_rules.test_evidence.weakened_tests", "stop_rules.sensitive", "stop_rules.new_tests"),
     *("git.diff", "git.trailers", "process.redact", "checks.spec", "checks.junit", "agents.errors"),
     *("forge.pull_request", "model.", "config.schema"),

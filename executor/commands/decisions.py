@@ -253,8 +253,8 @@ class Retry(Command):
 
     def run(self, options: Options, arguments: list[str]) -> int:
         """Record it."""
-        from executor.engine.milestone_run import hold
-        from executor.engine.ports import now
+        from executor.engine.session import hold
+        from executor.state.record import now
 
         if not arguments:
             raise UsageError("name at least one issue, for example `doit retry m4/4.3`")

@@ -27,7 +27,14 @@ from executor.commands.base import (
 )
 from executor.commands.output import stream_of
 from executor.commands.user_code import explained
-from executor.config.project import Project, compile_project, has_milestones, obstacles_of, open_project, prepare_cache
+from executor.config.project import (
+    Project,
+    compile_project,
+    has_milestones,
+    open_project,
+    prepare_cache,
+    require_settled,
+)
 from executor.errors import PersonNeededError, UsageError
 from executor.status.summary_cache import index_of
 
@@ -139,20 +146,19 @@ class Run(DoitRun):
 
     def execute(self, params: Options, args: list[str]) -> int:
         """Called by doit."""
-        root = Path.cwd()
         self._plain = params.pop("plain")
         self._from = params.pop("from_")
         self._asked = params.pop("take_over")
         wanted = [name for name in args if name.startswith(_KINDS)]
         if not wanted:
-            return self._own_tasks(root, params, args)
+            return self._own_tasks(Path.cwd(), params, args)
         if len(wanted) < len(args):
             raise UsageError("run your own tasks and milestones in separate commands")
         require_here(params)
-        project = open_project(root)
+        project = open_project(Path.cwd())
         _ask_versions(project)
         _require_values(params)
-        done = None if self._asked else _nothing_to_do(project, wanted)
+        done = None if self._asked or _is_unfinished(project, wanted) else _nothing_to_do(project, wanted)
         if done:
             sys.stdout.write(done)
             return 0
@@ -178,12 +184,10 @@ class Run(DoitRun):
     def _run(self, project: Project, params: Options, wanted: list[str]) -> int:
         from executor.commands import sessions
         from executor.commands.summary import settle, start_of
-        from executor.commands.user_code import RequestLoader
-        from executor.engine.recover import mending
         from executor.tasks.compile import Request
 
         compiled = compile_project(project)
-        _require_settled(compiled)
+        require_settled(compiled)
         wanted = [_checked(compiled, name) for name in wanted]
         start = start_of(compiled, wanted, self._from)
         left_out, wanted = _startable(project, wanted)
@@ -198,7 +202,7 @@ class Run(DoitRun):
         with (
             sessions.open_session(compiled) as session,
             sessions.leading(session, asked=self._asked) as lead,
-            mending(session),
+            sessions.mending(session),
             sessions.announced(session) as phase_problems,
             sessions.traced(session),
             sessions.recorded(session) as records,
@@ -212,7 +216,7 @@ class Run(DoitRun):
             session.observer.allowance.budget = budget_of(params)
             _open(session, wanted, start, left_out)
             self._request = Request(session, tuple(wanted))
-            self.loader = RequestLoader(self.loader, self._request)
+            self.loader = sessions.RequestLoader(self.loader, self._request)
             params.setdefault("dep_file", ".cache/doit.json")
             code = self._explained(lambda: action(params, wanted))
             _write_notes(settle(session, [*phase_problems(), *file_problems()]))
@@ -228,7 +232,7 @@ class Run(DoitRun):
         from executor.commands.scheduler import Patience, run_tasks
         from executor.commands.sessions import notified, signals_heeded
         from executor.commands.summary import finish
-        from executor.engine.issue_run import watched
+        from executor.engine.watcher import watched
 
         with stream_of(outfile) as stream, signals_heeded(session) as received, notified(session), watched(session):
             patience = Patience(session)
@@ -264,14 +268,13 @@ def _write_notes(notes: Iterable[str]) -> None:
 def _begin(session: Session, records: RunRecords, wanted: list[str], workers: int) -> None:
     """Begin the runs of the milestones, and settle what earlier runs and people left."""
     from executor.commands.summary import note_on
-    from executor.engine.recover import Recovery
 
     for run in session.runs():
         before = run.cut_off()
         records.begin(run, wanted, workers)
         if before is not None:
             sys.stdout.write(f"note: {safe(note_on(before, run.name))}\n")
-        Recovery(run).recover()
+        run.recover()
         if session.remote is not None:
             from executor.forge.reconcile import Reconciliation
 
@@ -346,6 +349,18 @@ def _nothing_to_do(project: Project, wanted: list[str]) -> str | None:
     return "".join(lines)
 
 
+def _is_unfinished(project: Project, wanted: list[str]) -> bool:
+    """Whether an issue has not landed; False if a stored summary can answer. A run would outdate a new one at once."""
+    if project.summary.exists():
+        return False
+    from executor.git.refs import Refs
+    from executor.status.reader import has_open_issues
+
+    return has_open_issues(
+        compile_project(project), Refs(project.repository), {name.partition(":")[2] for name in wanted}
+    )
+
+
 def _left_refs(project: Project, milestone: str) -> bool:
     """Return whether the last run here died and may have left its lease or its orders on the remote."""
     if not (project.rules / "runners.toml").is_file():
@@ -362,8 +377,14 @@ def _startable(project: Project, wanted: list[str]) -> tuple[list[str], list[str
     Raises:
         PersonNeededError: everything requested is paused.
     """
+    from executor.git.refs import Refs
+    from executor.status.milestone_status import PAUSED
+
+    refused: dict[str, str] = {}
+    names = {f"{PAUSED}/{name.partition(':')[2].partition('/')[0]}" for name in wanted}
+    if not Refs(project.repository).listed(sorted(names)):
+        return [], wanted
     index = index_of(project)
-    refused = {}
     for name in wanted:
         item = index.milestone(name.partition(":")[2].partition("/")[0])
         if item is not None and item["status"] == "paused":
@@ -371,17 +392,6 @@ def _startable(project: Project, wanted: list[str]) -> tuple[list[str], list[str
     if len(refused) == len(wanted):
         raise PersonNeededError("\n".join(dict.fromkeys(refused.values())))
     return list(dict.fromkeys(refused.values())), [name for name in wanted if name not in refused]
-
-
-def _require_settled(compiled: Compiled) -> None:
-    """Verify that the repository has no obstacle to every run.
-
-    Raises:
-        PersonNeededError: with everything that a person must settle first.
-    """
-    found = obstacles_of(compiled)
-    if found:
-        raise PersonNeededError("\n".join(map(str, found)))
 
 
 def _checked(compiled: Compiled, name: str) -> str:

@@ -1,5 +1,7 @@
 """A session of this program with everything that plugs into the engine.
 
+The tasks of a session: the project's own loader, with the milestones' tasks bound to the request.
+
 Signals during a run: the first one ends it gracefully, the second one kills its children.
 
 The record of a run has an end, whatever ends the run: an error, a signal, a fault in the user's dodo.py.
@@ -13,21 +15,31 @@ from __future__ import annotations
 
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from doit.cmd_base import NamespaceTaskLoader
 
 from executor.agents.command import trace_of, traces
 from executor.commands.base import ending_of, safe
 from executor.commands.output import complain
 from executor.config.edit_toml import edited_plan
-from executor.engine.ports import LocalPublisher, Plugins
-from executor.engine.session import Session
-from executor.errors import ExecutorError, InterruptedRunError, StateBrokenError, StateFullError, UsageError
+from executor.engine.landing.milestone_branch import LocalPublisher
+from executor.engine.session import Plugins, Session
+from executor.errors import (
+    ExecutorError,
+    GitKilledError,
+    InterruptedRunError,
+    StateBrokenError,
+    StateFullError,
+    UsageError,
+)
 from executor.model.hints import counted
 from executor.process.files import write_atomic
 from executor.state import segments
 from executor.state.record import How
+from executor.tasks.compile import requested_tasks, task_milestones
 from executor.workflow.outputs import FILES, PLAN, RoadmapError, issues_of
 
 if TYPE_CHECKING:
@@ -39,14 +51,17 @@ if TYPE_CHECKING:
     from executor.errors import TakenOverError
     from executor.model.milestone import Milestone
     from executor.status.load import MilestoneView
+    from executor.tasks.compile import Request, Task
 
 __all__ = [
     "CODES",
     "Declared",
+    "RequestLoader",
     "RunRecords",
     "announced",
     "declare_roadmaps",
     "leading",
+    "mending",
     "notified",
     "open_session",
     "recorded",
@@ -55,6 +70,22 @@ __all__ = [
     "traced",
     "tracked",
 ]
+
+
+@contextmanager
+def mending(session: Session) -> Iterator[None]:
+    """Recover again at the end if one of our git processes was killed; the next run may do nothing and not look."""
+    try:
+        yield
+    except GitKilledError:
+        session.git_killed = True
+        raise
+    finally:
+        if session.git_killed:
+            session.store.close()  # as long as a git is at work, no lock is taken for left behind
+            for run in session.runs():
+                with suppress(ExecutorError):
+                    run.recover()
 
 
 def open_session(compiled: Compiled) -> Session:
@@ -321,3 +352,27 @@ def _declare(session: Session, milestone: Milestone, view: MilestoneView) -> Dec
     return Declared(
         (f"{milestone.id}: the roadmap declares {counted(len(issues), 'issue')} in {shown}; {then}", *listed), asks
     )
+
+
+class RequestLoader(NamespaceTaskLoader):
+    """Loads the tasks of another loader, but binds the milestones' tasks to one request.
+
+    doit calls task creators without arguments, so the creator that a dodo.py imports cannot know the session.
+    """
+
+    def __init__(self, loader: NamespaceTaskLoader, request: Request) -> None:
+        super().__init__()
+        self._loader = loader
+        self._request = request
+        self.cmd_options = loader.cmd_options
+        self.cmd_names, self.config, self.task_opts = loader.cmd_names, loader.config, loader.task_opts
+
+    def setup(self, opt_values: dict[str, object]) -> None:
+        """Read the dodo.py and bind the milestones' tasks to the request."""
+
+        def bound_tasks() -> Iterator[Task]:
+            yield from requested_tasks(self._request)
+
+        self._loader.setup(opt_values)
+        found = self._loader.namespace or {}
+        self.namespace = {name: bound_tasks if item is task_milestones else item for name, item in found.items()}

@@ -26,11 +26,10 @@ from executor.model.fingerprint import IssueRef
 from executor.model.hints import counted
 from executor.process.files import local_time
 from executor.release.criteria import next_for
-from executor.state.decide import Act, Status
+from executor.state.decide import Act, Status, counts
 from executor.state.events import AttemptBuilt, AttemptFailed, Landed, spend_of
 from executor.state.record import How, moment
 from executor.status.milestone_status import unblocked_now
-from executor.status.progress import counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -383,8 +382,9 @@ def unblocked(request: Request) -> str:
     session = request.session
     refused = {name for name, outcome in request.releases.items() if outcome.code}
     names = dict.fromkeys(word.partition(":")[2].partition("/")[0] for word in request.wanted)
+    needed = {need for milestone in session.compiled.loaded.milestones.values() for need in milestone.needs}
     lines = []
-    for name in [name for name in names if name not in refused]:
+    for name in [name for name in names if name in needed - refused]:
         for other in unblocked_now(session.observer, name):
             title = session.compiled.milestone(other).title
             lines.append(f"{name} is complete: {other} ({safe(title)}) can continue: doit milestone:{other}\n")

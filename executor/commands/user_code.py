@@ -1,7 +1,4 @@
-"""Faults in the user's dodo.py, separated from faults of this program.
-
-The task loader for doit: the project's own loader, with the milestones' tasks bound to the request.
-"""
+"""Faults in the user's dodo.py and command line, separated from faults of this program."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from doit.cmd_base import NamespaceTaskLoader
 from doit.cmdparse import CmdParseError
 
 import executor
@@ -18,11 +14,9 @@ from executor.commands import COMMANDS
 from executor.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
-    from executor.tasks.compile import Request, Task
-
-__all__ = ["RequestLoader", "explained", "user_fault"]
+__all__ = ["explained", "user_fault"]
 
 
 _OURS = Path(executor.__file__).parent
@@ -111,28 +105,3 @@ def _unknown(word: str, commands: Iterable[str], tasks: Iterable[str]) -> str:
         )
     lists = "; `doit help` lists the commands, `doit list --tasks` the tasks"
     return f'"{word}" is neither a command nor a task{did_you_mean(word, [*commands, *tasks]) or lists}'
-
-
-class RequestLoader(NamespaceTaskLoader):
-    """Loads the tasks of another loader, but binds the milestones' tasks to one request.
-
-    doit calls task creators without arguments, so the creator that a dodo.py imports cannot know the session.
-    """
-
-    def __init__(self, loader: NamespaceTaskLoader, request: Request) -> None:
-        super().__init__()
-        self._loader = loader
-        self._request = request
-        self.cmd_options = loader.cmd_options
-        self.cmd_names, self.config, self.task_opts = loader.cmd_names, loader.config, loader.task_opts
-
-    def setup(self, opt_values: dict[str, object]) -> None:
-        """Read the dodo.py and bind the milestones' tasks to the request."""
-        from executor.tasks.compile import requested_tasks, task_milestones
-
-        def bound_tasks() -> Iterator[Task]:
-            yield from requested_tasks(self._request)
-
-        self._loader.setup(opt_values)
-        found = self._loader.namespace or {}
-        self.namespace = {name: bound_tasks if item is task_milestones else item for name, item in found.items()}

@@ -10,12 +10,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from executor.config.load_milestones import TomlError, read_toml
-from executor.config.plugins import entry_points, with_plugins
+from executor.config.plugins import KEY, WORDS, entry_points, filled
 from executor.config.project import packaged_rules
 from executor.errors import DeclarationError, Fault
 from executor.model.hints import Known, found, quoted
-from executor.model.policy import PROMPTS, SCHEMAS, WORKFLOWS, Policy, read_policy
-from executor.model.validation import declared
+from executor.model.policy import PROMPTS, SCHEMAS, WORKFLOWS, Policy, declared, read_policy
 from executor.model.workflow import DIRECT
 from executor.process.files import EncodingError, decoded, files_in
 from executor.state.model import FINDINGS, UNSANDBOXED
@@ -74,15 +73,18 @@ def load_policy(folder: Path) -> Policy:
 def _unknown_checks(policy: Policy, place: str) -> list[Fault]:
     """Return faults of stop rules with an unknown `builtin`."""
     ours = {str(rule["builtin"]) for rule in _stops(packaged_rules(), []).values() if "builtin" in rule}
+    named = [(rule.id, rule.builtin) for rule in policy.stops if rule.builtin is not None and rule.builtin not in ours]
+    if not named:
+        return []  # the usual case, which need not read the metadata of all installed packages
     known = Known({*ours, *(point.name for point in entry_points(STOP_CHECKS))})
     return [
         Fault(
             f"{place}/stops.toml",
-            f"stop.{rule.id}.builtin",
-            f"unknown check {quoted(rule.builtin)}{known.advice(rule.builtin, 'checks')}",
+            f"stop.{rule}.builtin",
+            f"unknown check {quoted(builtin)}{known.advice(builtin, 'checks')}",
         )
-        for rule in policy.stops
-        if rule.builtin is not None and rule.builtin not in known.names
+        for rule, builtin in named
+        if builtin not in known.names
     ]
 
 
@@ -121,7 +123,20 @@ def _merged(folder: Path, faults: list[Fault]) -> Mapping[str, Mapping[str, Any]
     merged[WORKFLOWS] = _workflows(folder, faults)
     merged[PROMPTS] = _prompts(folder, faults)
     merged[SCHEMAS] = _schemas(folder, faults)
-    return with_plugins(merged, folder.name, faults)
+    return _with_plugins(merged, folder.name, faults)
+
+
+def _with_plugins(
+    documents: Mapping[str, Mapping[str, Any]], place: str, faults: list[Fault]
+) -> Mapping[str, Mapping[str, Any]]:
+    """Return the rules with the keys of the plug-ins that they name."""
+    merged = dict(documents)
+    for stem, word in WORDS.items():
+        tables = merged[stem].get(word)
+        if isinstance(tables, dict) and any(isinstance(table, dict) and KEY in table for table in tables.values()):
+            whole = {name: filled(stem, name, table, place, faults) for name, table in tables.items()}
+            merged[stem] = {**merged[stem], word: whole}
+    return merged
 
 
 def _stops(folder: Path, faults: list[Fault]) -> dict[str, dict[str, object]]:

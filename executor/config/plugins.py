@@ -26,15 +26,17 @@ import executor
 from executor.errors import Fault, UsageError
 from executor.model.agent_profile import Agent
 from executor.model.hints import did_you_mean, found
+from executor.model.policy import named
 from executor.model.rules import Check
-from executor.model.validation import named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
     "GROUPS",
+    "KEY",
     "RENAME",
+    "WORDS",
     "AgentPlugin",
     "CheckPlugin",
     "Plugin",
@@ -42,10 +44,10 @@ __all__ = [
     "check_agent",
     "check_check",
     "entry_points",
+    "filled",
     "load",
     "packages_in_the_way",
     "plugins",
-    "with_plugins",
 ]
 
 
@@ -153,8 +155,10 @@ def packages_in_the_way(folder: Path) -> Iterator[str]:
                 yield str(other)
 
 
-_KEY = "plugin"
-_WORDS = {"agents": "agent", "checks": "check"}
+KEY = "plugin"
+"""Key of a table that names a plug-in."""
+WORDS = {"agents": "agent", "checks": "check"}
+"""Files of the rules with such tables, and the word before the name of each table."""
 _STAND_INS: dict[str, dict[str, object]] = {"agents": {"command": ["true"]}, "checks": {"run": "true"}}
 """Replacement keys for a table with an unusable plug-in, so that no second fault is reported for it."""
 
@@ -180,32 +184,22 @@ class CheckPlugin(Protocol):
 _OFFERS = {"agents": (AgentPlugin, "profile"), "checks": (CheckPlugin, "check")}
 
 
-def with_plugins(
-    documents: Mapping[str, Mapping[str, Any]], place: str, faults: list[Fault]
-) -> Mapping[str, Mapping[str, Any]]:
-    """Return the rules with the keys of the plug-ins that they name.
+def filled(stem: str, name: str, table: Any, place: str, faults: list[Fault]) -> Any:
+    """Return the table of an agent or a check with the keys of the plug-in that it names.
 
     Args:
-        documents: the documents of all rules by file stem; not modified.
+        stem: the file of the rules: ``agents`` or ``checks``.
+        name: the name of the agent or check.
+        table: its table; returned as it is if it names no plug-in.
         place: the folder of the user's rules, for messages.
-        faults: receives the unusable plug-ins.
+        faults: receives the unusable plug-in.
     """
-    merged = dict(documents)
-    for stem, word in _WORDS.items():
-        tables = merged[stem].get(word)
-        if isinstance(tables, dict) and any(isinstance(table, dict) and _KEY in table for table in tables.values()):
-            filled = {name: _filled(stem, name, table, place, faults) for name, table in tables.items()}
-            merged[stem] = {**merged[stem], word: filled}
-    return merged
-
-
-def _filled(stem: str, name: str, table: Any, place: str, faults: list[Fault]) -> Any:
-    if not isinstance(table, dict) or _KEY not in table:
+    if not isinstance(table, dict) or KEY not in table:
         return table
-    own = {key: value for key, value in table.items() if key != _KEY}
-    key = f"{_WORDS[stem]}.{name}.{_KEY}"
+    own = {key: value for key, value in table.items() if key != KEY}
+    key = f"{WORDS[stem]}.{name}.{KEY}"
     try:
-        return {**_offered(stem, table[_KEY]), **own}
+        return {**_offered(stem, table[KEY]), **own}
     except PluginError as error:
         faults.append(Fault(f"{place}/{stem}.toml", key, str(error)))
         return {**_STAND_INS[stem], **own}
@@ -261,9 +255,9 @@ def _problems(plugin: Any, protocol: Any, stem: str) -> Iterator[str]:
         return
     if keys[0] != keys[1]:
         yield "it returns other keys at the second call, so its fingerprint would change every time"
-    if _KEY in keys[0]:
+    if KEY in keys[0]:
         yield "its keys name a plug-in"
         return
-    word, faults, model = _WORDS[stem], list[Fault](), Agent if stem == "agents" else Check
+    word, faults, model = WORDS[stem], list[Fault](), Agent if stem == "agents" else Check
     named({stem: {word: {"offered": dict(keys[0])}}}, stem, word, model, "rules", faults)
     yield from map(str, faults)

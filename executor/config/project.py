@@ -8,7 +8,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from executor.errors import DeclarationError, Fault, RepositoryError, StateBrokenError, UsageError
+from executor.errors import DeclarationError, Fault, PersonNeededError, RepositoryError, StateBrokenError, UsageError
 from executor.git.command import Repository, find_repository
 from executor.model.fingerprint import IssueRef
 from executor.process.files import content_of, files_in
@@ -35,6 +35,7 @@ __all__ = [
     "open_project",
     "packaged_rules",
     "prepare_cache",
+    "require_settled",
     "unknown_milestone",
 ]
 
@@ -69,6 +70,11 @@ class Project:
     def cache(self) -> Path:
         """`.cache/`: may be deleted at any time."""
         return self.root / ".cache"
+
+    @cached_property
+    def summary(self) -> Path:
+        """The stored summary of every issue's status (`executor.status.summary_cache`)."""
+        return self.cache / "_board" / "pending.json"
 
     @cached_property
     def milestones(self) -> Path:
@@ -327,6 +333,17 @@ def obstacles_of(compiled: Compiled) -> list[Obstacle]:
         *obstacles(compiled.project.repository, unsigned=unsigned, tags=tags),
         *_unconnected(compiled.project.root),
     ]
+
+
+def require_settled(compiled: Compiled) -> None:
+    """Verify that the repository has no obstacle to every run.
+
+    Raises:
+        PersonNeededError: with everything that a person must settle first.
+    """
+    found = obstacles_of(compiled)
+    if found:
+        raise PersonNeededError("\n".join(map(str, found)))
 
 
 def _unconnected(root: Path) -> list[Obstacle]:

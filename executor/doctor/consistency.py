@@ -17,8 +17,8 @@ from executor.doctor.health import Finding
 from executor.engine.candidate import write_receipt
 from executor.errors import DeclarationError, ExecutorError, StateBrokenError, StateFullError, UsageError
 from executor.git.objects import Store
-from executor.git.refs import ACCEPTED, APPROVED, ATTEMPTS, LANDED, Move, Refs, attempt_in
-from executor.git.repair import found_locks, sweep
+from executor.git.refs import ACCEPTED, APPROVED, ATTEMPTS, LANDED, Move, Refs, attempt_in, locks_on
+from executor.git.repair import sweep
 from executor.git.worktrees import Pool
 from executor.model.fingerprint import IssueRef
 from executor.process.files import NO_SPACE, local_time, read_json
@@ -258,7 +258,7 @@ def _locks(scene: _Scene) -> Iterator[Finding]:
         text = f"{who} held it since {local_time(found.since)} and did not release it; the lock is free"
         yield Finding("holder-stale", f"milestone {scene.name}", text, mend=forget, milestone=scene.name)
     repository, names = scene.project.repository, _own_refs(scene)
-    locks = found_locks(repository, names)
+    locks = [str(path.relative_to(repository.common_dir)) for path in locks_on(repository.common_dir, names)]
     if locks:
 
         def remove() -> str:

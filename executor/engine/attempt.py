@@ -25,7 +25,6 @@ from executor.engine.candidate import (
     outside_scope,
     result_message,
 )
-from executor.engine.issue import IssueRun
 from executor.engine.landing.change_rules import KNOWN_SECRET, ChangeRules
 from executor.errors import InterruptedRunError
 from executor.git.diff import parse_diff
@@ -46,6 +45,7 @@ from executor.state.model import QUESTION, UNSPENT, AttemptState
 from executor.stop_rules.evaluate import Hit
 
 if TYPE_CHECKING:
+    from executor.engine.issue import IssueRun
     from executor.git.diff import Change
     from executor.model.agent_profile import Agent
     from executor.state.decide import Decision
@@ -357,7 +357,7 @@ class Attempts:
 
 def keep_candidate(work: Work, tree: str, seconds: float) -> None:
     """Create the candidate commit under its ref and record it; fail if it has nothing to land."""
-    run, owner = work.run, IssueRun(work.run, work.ref)
+    run, owner = work.run, work.issue
     _record_tree(work, tree, seconds)
     attempt = run.view.states[run.issue(work.ref).id].attempts[work.number]
     tree, secrets = ChangeRules(owner).without_secrets(work.base_tree, tree)
@@ -384,7 +384,7 @@ def _record_candidate(work: Work, attempt: Attempt, tree: str, change: Change, s
     trailers = _trailers(work, change, run.pull_number(issue.id, work.revision))
     note = "" if change.files else f"Revision {work.revision} needed no change: the landed work satisfies the spec."
     notes = notes_in(work.report)
-    message = result_message(IssueRun(run, work.ref), change, trailers, agent=work.agent.name, notes=notes, note=note)
+    message = result_message(work.issue, change, trailers, agent=work.agent.name, notes=notes, note=note)
     store = run.session.store
     commit = store.signed(store.commit(tree, [attempt.base], message, run.session.identity, attempt.when))
     move = Move(attempt_ref(run.name, issue.id, work.number), None, commit)
@@ -418,14 +418,14 @@ def _refuse_secrets(work: Work, tree: str, places: list[str], seconds: float) ->
     run, issue = work.run, work.run.issue(work.ref)
     rule = next(rule for rule in run.session.policy.stops if rule.id == KNOWN_SECRET)
     reason = f"{rule.reason} {places[0]}"
-    Attempts(IssueRun(run, work.ref)).fail(
+    Attempts(work.issue).fail(
         work.number,
         Failure(KNOWN_SECRET, reason, "\n".join(places), tree),
         seconds=seconds,
         cost=work.cost(),
     )
     hit = Hit(rule.id, "hard", reason, rule.needs, tuple(places))
-    ChangeRules(IssueRun(run, work.ref)).record_stop([hit], attempt=work.number, bound="")
+    ChangeRules(work.issue).record_stop([hit], attempt=work.number, bound="")
     run.session.tell("stopped", str(IssueRef(run.name, issue.id)), reason)
 
 

@@ -267,7 +267,7 @@ class Adoption:
         run, issue = self._run, IssueRun(self._run, ref)
         base = order.head or order.base
         return (
-            not issue.flow.steps
+            not issue.has_steps
             and order.spec == issue.spec_key
             and order.agent.get("name") in run.session.policy.agents
             and (last is None or is_later(number, base, last))

@@ -1,7 +1,5 @@
 """One milestone in progress: its lock, journal, branch, workspaces and children. It makes no decisions.
 
-The lock of a milestone: one process at a time runs or repairs it; the lock names that process.
-
 The run's own records: who started it on what, which run was cut off before it, how it ended and what comes next.
 """
 
@@ -11,7 +9,6 @@ import getpass
 import os
 import platform
 import threading
-import time
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -27,15 +24,14 @@ from executor.engine.candidate import write_receipt
 from executor.engine.landing.land import Merger
 from executor.engine.landing.merge_queue import MergeQueue
 from executor.engine.landing.milestone_branch import Branch
-from executor.engine.ports import now
 from executor.engine.recover import Recovery
-from executor.errors import BusyError, ExecutorError
+from executor.errors import ExecutorError
 from executor.git.history import landings_in
+from executor.git.refs import locks_on, own_refs
 from executor.git.trailers import UNPROVED
 from executor.git.worktrees import ImportLimits
 from executor.model.fingerprint import IssueRef
-from executor.process.files import local_time
-from executor.process.locks import Held, Resources, read_holder, remove_holder, try_lock, write_holder
+from executor.process.locks import Held, Resources, remove_holder
 from executor.sandbox.policy import Sandboxing, unsandboxed_warning
 from executor.state.decide import Act, Status
 from executor.state.events import (
@@ -49,7 +45,7 @@ from executor.state.events import (
     encode,
 )
 from executor.state.record import How, RunRecord, run_records
-from executor.status.milestone_status import pause_of
+from executor.status.milestone_status import PAUSED, pause_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,55 +64,20 @@ if TYPE_CHECKING:
     from executor.state.record import Record
     from executor.status.load import MilestoneView
 
-__all__ = ["MilestoneRun", "hold"]
+__all__ = ["MilestoneRun"]
 
-_LOOKS = 3  # tries; a probe holds the lock for less than a millisecond
 _NEXT = 5
 """Maximum number of next issues in the record of a run's end."""
-
-
-def hold(project: Project, milestone: str, run_id: str) -> Held:
-    """Take the lock of a milestone without waiting.
-
-    Raises:
-        BusyError: another process holds it; the message names the process and the time.
-    """
-    folder = project.state(milestone)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = _lock(folder / "lock")
-    if lock is None:
-        raise BusyError(f"milestone {milestone} is already being run{_who(folder)}; nothing was done")
-    write_holder(folder, run_id, now())
-    return lock
-
-
-def _lock(path: Path) -> Held | None:
-    """Take the lock unless a run holds it; a process that only probes it holds it briefly."""
-    for _ in range(_LOOKS):
-        lock = try_lock(path)
-        if lock is not None:
-            return lock
-        time.sleep(0.005)
-    return None
-
-
-def _who(folder: Path) -> str:
-    for _ in range(5):
-        found = read_holder(folder)
-        if found is not None:
-            return f" by process {found.pid} on {found.host} since {local_time(found.since)}"
-        time.sleep(0.02)
-    return ""
 
 
 class MilestoneRun:
     """One milestone being run by this process; the only writer of its journal, branch and receipts."""
 
-    def __init__(self, session: Session, name: str) -> None:
+    def __init__(self, session: Session, name: str, lock: Held) -> None:
         self.session = session
         self.name = name
         self.folder: Path = session.project.state(name)
-        self._lock = hold(session.project, name, session.run_id)
+        self._lock = lock
         self.journal = session.outside.journal(self.folder, session.run_id)
         self.landing_lock = threading.RLock()
         """Held while a thread moves the tip of the milestone."""
@@ -130,7 +91,8 @@ class MilestoneRun:
         self.pool = session.outside.pool(session.project.cache / "_slots", self.folder / "workspaces", kept)
         self.pool.shares = not session.policy.setup.steps
         self.messages: list[str] = list(self.journal.warnings)
-        Recovery(self).look_after_restart()
+        if self.journal.events and self.journal.events[-1].boot != self.journal.boot:
+            Recovery(self).look_after_restart()
         self.excludes = self._excludes()
         self.sandboxing = Sandboxing(self)
         self.setup = TreeSetup(self, self.sandboxing, lambda: (session.remote, self.view.tip))
@@ -257,9 +219,21 @@ class MilestoneRun:
             listener(self.name, record)
         return record
 
+    def recover(self) -> None:
+        """Settle what dead runs and people left; a milestone without records, attempts and locks needs nothing."""
+        view, repository = self.view, self.project.repository
+        recorded = any(event.run != self.run_id for event in self.journal.events)
+        traces = recorded or self.session.git_killed or view.states or view.steps or view.ahead or view.note
+        if traces or locks_on(repository.common_dir, own_refs(self.name, view.branch)):
+            Recovery(self).recover()
+        else:
+            self.pool.settled()
+
     def look_for_pause(self) -> None:
         """Check whether a person has paused or unpaused the milestone."""
-        self.session.observer.set_pause(self.name, pause_of(self.session.refs, self.name))
+        name = f"{PAUSED}/{self.name}"
+        found = self.session.refs.kept(name) if self.session.refs.tip(name) is not None else ()
+        self.session.observer.set_pause(self.name, next(map(pause_in, found), None))
 
     def ensure_branch(self) -> str:
         """Return the tip of the milestone branch; a missing branch is created from the base.

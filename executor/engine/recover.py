@@ -10,7 +10,6 @@ If the change no longer applies, only the request is recorded, and the next run 
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -20,22 +19,9 @@ from executor.engine.attempt import Attempts, keep_candidate
 from executor.engine.issue import IssueRun
 from executor.engine.landing.milestone_branch import Branch
 from executor.environments.environment import FOLDER as ENVIRONMENTS
-from executor.errors import ExecutorError, GitKilledError
+from executor.errors import ExecutorError
 from executor.git.diff import parse_diff
-from executor.git.refs import (
-    ACCEPTED,
-    AHEAD,
-    ANSWERS,
-    APPROVED,
-    ATTEMPTS,
-    BRANCHES,
-    HANDOFFS,
-    LANDED,
-    REVIVED,
-    STEPS,
-    Move,
-    attempt_ref,
-)
+from executor.git.refs import ATTEMPTS, REVIVED, Move, attempt_ref, own_refs
 from executor.git.repair import set_aside, sweep
 from executor.git.trailers import encode, landing_message
 from executor.model.milestone import commit_token, described, header
@@ -48,10 +34,7 @@ from executor.state.marks import RevivedTrailers
 from executor.state.model import Attempt, AttemptState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from executor.engine.milestone_run import MilestoneRun
-    from executor.engine.session import Session
     from executor.git.command import Identity
     from executor.git.objects import Store
     from executor.git.refs import Refs
@@ -60,7 +43,7 @@ if TYPE_CHECKING:
     from executor.status.load import MilestoneView
     from executor.status.reader import Observer
 
-__all__ = ["Recovery", "mending", "revive"]
+__all__ = ["Recovery", "revive"]
 
 
 class Recovery:
@@ -93,9 +76,7 @@ class Recovery:
 
     def _sweep(self) -> None:
         """Remove lock files of a killed git from our refs; we hold the milestone, so no other process moves them."""
-        kept = (ATTEMPTS, ACCEPTED, APPROVED, STEPS, HANDOFFS, ANSWERS)
-        single = (f"{prefix}/{self._run.name}" for prefix in (AHEAD, BRANCHES, LANDED))
-        names = (self._run.view.branch, *single, *(f"{prefix}/{self._run.name}/" for prefix in kept))
+        names = own_refs(self._run.name, self._run.view.branch)
         for name in sweep(self._run.session.project.repository, names, objects=self._died()):
             self._run.warn(f"removed {name}, left by a killed git process")
 
@@ -165,7 +146,7 @@ class Recovery:
             )
             keep_candidate(self._work(ref, attempt), attempt.tree, attempt.seconds)
             return
-        if ref in self._run.session.compiled.plan.nodes and IssueRun(self._run, ref).flow.steps:
+        if ref in self._run.session.compiled.plan.nodes and IssueRun(self._run, ref).has_steps:
             self._run.session.plugins.workflow.settle(IssueRun(self._run, ref), attempt)
             return
         workspace = self._run.pool.left_by(issue, attempt.number)
@@ -257,10 +238,11 @@ class Recovery:
         )
 
     def look_after_restart(self) -> None:
-        """After a reboot since the last record, set aside damaged git objects and remove refs with lost commits."""
-        last = self._run.journal.events[-1] if self._run.journal.events else None
-        if last is None or last.boot == self._run.journal.boot:
-            return
+        """After a reboot since the last record, set aside damaged git objects and remove refs with lost commits.
+
+        The journal has a record of before the reboot.
+        """
+        last = self._run.journal.events[-1]
         since = datetime.fromisoformat(last.at).timestamp() - _LOST_WITHIN
         session = self._run.session
         aside = session.project.cache / "_damaged"
@@ -270,22 +252,6 @@ class Recovery:
         for ref, commit in session.refs.unreadable(f"{ATTEMPTS}/{self._run.name}/"):
             if session.refs.move([Move(ref, commit, None)], "its commit was lost"):
                 self._run.warn(f"{ref} was removed: its commit is lost")
-
-
-@contextmanager
-def mending(session: Session) -> Iterator[None]:
-    """Recover again at the end if one of our git processes was killed; the next run may do nothing and not look."""
-    try:
-        yield
-    except GitKilledError:
-        session.git_killed = True
-        raise
-    finally:
-        if session.git_killed:
-            session.store.close()  # as long as a git is at work, no lock is taken for left behind
-            for run in session.runs():
-                with suppress(ExecutorError):
-                    Recovery(run).recover()
 
 
 def _is(landing: Landing, attempt: Attempt) -> bool:

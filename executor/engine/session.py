@@ -1,8 +1,12 @@
 """A session: the state shared by the milestones that this process runs.
 
-One session per process; it opens before the first task and closes after the last. Nothing here decides.
+One session per process; it opens before the first task and closes after the last. Nothing here decides. `Outside`
+builds its adapters for git, processes, worktrees and journals; tests substitute an in-memory one. What plugs into the
+engine, which knows neither workflows nor forges, comes in as `Plugins`.
 
 Redaction of secret values in bytes and in events.
+
+The lock of a milestone: one process at a time runs or repairs it; the lock names that process.
 """
 
 from __future__ import annotations
@@ -10,37 +14,48 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from executor.agents.command import secret_values, secrets_of
 from executor.checks.verdicts import Verdicts
 from executor.config.project import prepare_cache
+from executor.engine.landing.milestone_branch import LocalPublisher, Publisher
 from executor.engine.milestone_run import MilestoneRun
-from executor.engine.ports import BARE, Outside
-from executor.errors import StateFullError
+from executor.errors import BusyError, StateFullError
+from executor.git.checkout import Checkouts, identity_of
 from executor.git.command import signer_of
-from executor.process.locks import Places
+from executor.git.objects import Store
+from executor.git.refs import Refs
+from executor.git.worktrees import Pool
+from executor.process.files import local_time
+from executor.process.locks import Held, Places, read_holder, try_lock, write_holder
 from executor.process.redact import Redactor
+from executor.process.runner import Supervisor
+from executor.state.journal import Journal
+from executor.state.record import now
 from executor.status.reader import observe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
     from executor.checks.shared import SharedVerdicts
     from executor.config.project import Compiled, Project
-    from executor.engine.ports import Plugins
+    from executor.engine.issue import IssueRun
     from executor.errors import ExecutorError
-    from executor.git.command import Signer
+    from executor.git.command import Identity, Signer
     from executor.git.remote import Remote
     from executor.model.policy import Policy
     from executor.state.decide import Decision
+    from executor.state.model import Attempt
     from executor.state.record import Record
     from executor.status.reader import Observer
 
-__all__ = ["Redaction", "Session"]
+__all__ = ["BARE", "DirectWorkflow", "Outside", "Plugins", "Redaction", "Session", "Workflow", "hold"]
 
 
 _OUR_WORDS = frozenset(
@@ -104,6 +119,77 @@ class _RunState:
     """Called for every issue that ends in this run."""
     beginning: list[Callable[[str], None]] = field(default_factory=list)
     """Called for every issue that starts."""
+
+
+class Workflow(Protocol):
+    """Implements issues in steps."""
+
+    def implement(self, issue: IssueRun) -> None:
+        """Run the unfinished steps and build a candidate, or record why there is none.
+
+        Raises:
+            InterruptedRunError: the run is being stopped.
+        """
+
+    def settle(self, issue: IssueRun, attempt: Attempt) -> None:
+        """Recover a multi-step attempt of a dead run: keep finished steps, then interrupt the attempt."""
+
+    def forget(self, issue: IssueRun) -> None:
+        """Delete the stored step results of a landed issue."""
+
+
+class DirectWorkflow:
+    """The workflow of repositories without steps."""
+
+    def implement(self, issue: IssueRun) -> None:
+        """Never called: no issue has steps."""
+        raise NotImplementedError(str(issue.ref))
+
+    def settle(self, issue: IssueRun, attempt: Attempt) -> None:
+        """Never called: no issue has steps."""
+        raise NotImplementedError(f"{issue.ref}, attempt {attempt.number}")
+
+    def forget(self, issue: IssueRun) -> None:
+        """Do nothing: no step results exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plugins:
+    """The plug-ins of the engine from other packages."""
+
+    workflow: Workflow
+    publisher: Publisher
+
+
+BARE = Plugins(DirectWorkflow(), LocalPublisher())
+"""Plug-ins without steps and without a remote."""
+
+
+class Outside:
+    """The adapters of a session; tests pass in-memory ones."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self.identity: Identity = identity_of(project.repository)
+        self.refs = Refs(project.repository, self.identity, lasting=True)
+        self.checkouts = Checkouts(project.repository)
+
+    def store(self, redact: Callable[[bytes], bytes], union: Sequence[str] = ()) -> Store:
+        """The objects of the repository; `redact` goes over texts that are written, `union` are globs for merges."""
+        inside = tuple(map(self._project.inside, union)) if self._project.prefix else union
+        return Store(self._project.repository, self._project.cache / "_store", redact, inside)
+
+    def journal(self, folder: Path, run: str) -> Journal:
+        """Return the journal of a milestone."""
+        return Journal.open(folder, run=run, now=now)
+
+    def supervisor(self, lock: Path) -> Supervisor:
+        """Return the supervisor of a milestone's children."""
+        return Supervisor(lock)
+
+    def pool(self, numbers: Path, folder: Path, keep: tuple[str, ...]) -> Pool:
+        """Return the slots of a milestone."""
+        return Pool(numbers, folder, keep, self._project.prefix)
 
 
 class Session(_RunState):
@@ -210,7 +296,7 @@ class Session(_RunState):
             StateBrokenError: a journal is unusable.
         """
         for name in milestones:
-            self._runs[name] = MilestoneRun(self, name)
+            self._runs[name] = MilestoneRun(self, name, hold(self.project, name, self.run_id))
 
     def run_of(self, milestone: str) -> MilestoneRun:
         """Return the run of a milestone entered before."""
@@ -262,3 +348,40 @@ class Session(_RunState):
 
 def _silent(_word: str, _ref: str, _text: str) -> None:
     """A listener that does nothing."""
+
+
+_LOOKS = 3  # tries; a probe holds the lock for less than a millisecond
+
+
+def hold(project: Project, milestone: str, run_id: str) -> Held:
+    """Take the lock of a milestone without waiting.
+
+    Raises:
+        BusyError: another process holds it; the message names the process and the time.
+    """
+    folder = project.state(milestone)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = _lock(folder / "lock")
+    if lock is None:
+        raise BusyError(f"milestone {milestone} is already being run{_who(folder)}; nothing was done")
+    write_holder(folder, run_id, now())
+    return lock
+
+
+def _lock(path: Path) -> Held | None:
+    """Take the lock unless a run holds it; a process that only probes it holds it briefly."""
+    for _ in range(_LOOKS):
+        lock = try_lock(path)
+        if lock is not None:
+            return lock
+        time.sleep(0.005)
+    return None
+
+
+def _who(folder: Path) -> str:
+    for _ in range(5):
+        found = read_holder(folder)
+        if found is not None:
+            return f" by process {found.pid} on {found.host} since {local_time(found.since)}"
+        time.sleep(0.02)
+    return ""

@@ -14,6 +14,7 @@ Statistics of each commit of a branch, from one git call.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
@@ -36,9 +37,11 @@ __all__ = [
     "Revert",
     "Stat",
     "active_reverts",
+    "changed_in",
     "landings_in",
     "milestones_in",
     "read_records",
+    "records_in",
     "releases_in",
     "reverts_in",
     "stats_of",
@@ -49,6 +52,7 @@ __all__ = [
 ]
 
 
+_LINE = re.compile(r"[ \t]*[A-Z][A-Za-z]*(?:-[A-Z][A-Za-z]*)*: ")
 _PAIR = re.compile(r"[ \t]*([A-Z][A-Za-z]*(?:-[A-Z][A-Za-z]*)*): (.*)")
 _KEYS = frozenset(
     {"Milestone", "Issue", "Revision", "Spec-Key", "Result-Key", "Check-Key", "Work-Key", "Was", "Pull-Request"}
@@ -395,3 +399,31 @@ def trees_of(repository: Repository, tip: str, most: int = -1) -> dict[str, tupl
     output = Git(repository.git_dir, repository.top).run(*words)
     rows = [line.split() for line in output.decode("ascii").splitlines()]
     return {row[0]: (row[1], row[2] if len(row) > 2 else "") for row in rows}  # noqa: PLR2004  (a root has no parent)
+
+
+def records_in(output: bytes) -> list[Record]:
+    """Return the commits of a log in the format of `Refs.records`."""
+    parts = output.decode("utf-8", "replace").split("\0")
+    rows = zip(parts[0::4], parts[1::4], parts[2::4], parts[3::4], strict=False)
+    return [Record(commit, tree, int(time), _saying(text)) for commit, tree, time, text in rows]
+
+
+def changed_in(part: bytes) -> Changed:
+    """Parse one commit of a raw log that was split at its records."""
+    head, *fields = part.strip(b"\n").split(b"\0")
+    commit, time, *parents = head.decode().split()
+    rows = [field.strip(b"\n") for field in fields if field.strip(b"\n")]
+    facts = [row.split() for row in rows[0::2]]
+    paths = {
+        os.fsdecode(path): (row[2].decode(), row[3].decode()) for row, path in zip(facts, rows[1::2], strict=False)
+    }
+    return Changed(commit, int(time), len(parents) > 1, paths)
+
+
+def _saying(text: str) -> str:
+    """Return the relevant lines of a message: trailers, with the gaps between them, and reverts."""
+    lines = text.splitlines()
+    kept = [
+        line if _LINE.match(line) or line.startswith(("This reverts", "changes made to ")) else "" for line in lines
+    ]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip("\n")

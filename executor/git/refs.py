@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from executor.git.command import Git, git_failed
@@ -15,7 +16,7 @@ from executor.git.plumbing import BlobReader
 from executor.git.trailers import pairs_in, plain_trailers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from executor.git.command import Identity, Repository
     from executor.git.history import Changed, Record
@@ -40,6 +41,8 @@ __all__ = [
     "Refs",
     "attempt_in",
     "attempt_ref",
+    "locks_on",
+    "own_refs",
     "parts_of",
 ]
 
@@ -56,7 +59,6 @@ _LOG = (
 )
 _FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _COMMIT = re.compile(rb"\x1e(?=[0-9a-f]{40,64} [0-9]+ )")
-_LINE = re.compile(r"[ \t]*[A-Z][A-Za-z]*(?:-[A-Z][A-Za-z]*)*: ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,9 @@ class Refs:
             ref: full ref name or commit id.
             since: omit commits reachable from these.
         """
-        return _records(self._git.run(*_LOG, "--end-of-options", ref, *(f"^{commit}" for commit in since), "--"))
+        from executor.git.history import records_in
+
+        return records_in(self._git.run(*_LOG, "--end-of-options", ref, *(f"^{commit}" for commit in since), "--"))
 
     def record(self, commit: str) -> Record:
         """Return one commit, whatever its message."""
@@ -183,13 +187,15 @@ class Refs:
             since: omit commits reachable from these.
             most: maximum number of commits.
         """
+        from executor.git.history import changed_in
+
         raw = ("--raw", "--no-abbrev", "-z", "--no-renames", "--diff-merges=first-parent", "--topo-order")
         form = ("--format=%x1e%H %ct %P", f"--max-count={most}")
         limits = (tip, *(f"^{item}" for item in since), "--")
         code, output, _ = self._git.call("log", *raw, *form, "--end-of-options", *limits)
         if code != 0:
             return []  # a partial clone does not have the trees of its history
-        return [_changed(part) for part in reversed(_COMMIT.split(output)) if part.strip(b"\0\n")]
+        return [changed_in(part) for part in reversed(_COMMIT.split(output)) if part.strip(b"\0\n")]
 
     def absorbs(self, tip: str, other: str) -> bool:
         """Return whether a merge of another commit would change nothing: the history has its content already."""
@@ -207,10 +213,12 @@ class Refs:
 
     def unmerged(self, bases: Sequence[str]) -> list[Record]:
         """Return such commits of every local and remote-tracking branch that these bases do not contain."""
+        from executor.git.history import records_in
+
         output = self._git.run(
             *_LOG, "--ignore-missing", "--branches", "--remotes", *(f"^{commit}" for commit in bases), "--"
         )
-        return _records(output)
+        return records_in(output)
 
     def holding(self, commit: str) -> list[tuple[str, str]]:
         """Return local and remote-tracking branches that contain a commit: full name and tip."""
@@ -324,28 +332,6 @@ class Refs:
         return code == 0 and output.decode().split()[-1:] == [older]
 
 
-def _records(output: bytes) -> list[Record]:
-    from executor.git.history import Record
-
-    parts = output.decode("utf-8", "replace").split("\0")
-    rows = zip(parts[0::4], parts[1::4], parts[2::4], parts[3::4], strict=False)
-    return [Record(commit, tree, int(time), _saying(text)) for commit, tree, time, text in rows]
-
-
-def _changed(part: bytes) -> Changed:
-    """Parse one commit of a raw log that was split at its records."""
-    from executor.git.history import Changed
-
-    head, *fields = part.strip(b"\n").split(b"\0")
-    commit, time, *parents = head.decode().split()
-    rows = [field.strip(b"\n") for field in fields if field.strip(b"\n")]
-    facts = [row.split() for row in rows[0::2]]
-    paths = {
-        os.fsdecode(path): (row[2].decode(), row[3].decode()) for row, path in zip(facts, rows[1::2], strict=False)
-    }
-    return Changed(commit, int(time), len(parents) > 1, paths)
-
-
 def _lines_by_file(text: bytes) -> dict[bytes, tuple[list[bytes], list[bytes]]]:
     """Map paths in git's form to added and removed lines, for a diff without context."""
     found: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
@@ -357,15 +343,6 @@ def _lines_by_file(text: bytes) -> dict[bytes, tuple[list[bytes], list[bytes]]]:
         if added or removed:
             found[head.partition(b"\n")[0]] = (added, removed)
     return found
-
-
-def _saying(text: str) -> str:
-    """Return the relevant lines of a message: trailers, with the gaps between them, and reverts."""
-    lines = text.splitlines()
-    kept = [
-        line if _LINE.match(line) or line.startswith(("This reverts", "changes made to ")) else "" for line in lines
-    ]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip("\n")
 
 
 def _pairs(text: str) -> dict[str, str]:
@@ -426,3 +403,27 @@ def attempt_in(ref: str) -> tuple[str, int] | None:
 def attempt_ref(milestone: str, issue: str, number: int) -> str:
     """Return the full name of the ref that keeps an attempt."""
     return f"{ATTEMPTS}/{milestone}/{issue}/{number}"
+
+
+def own_refs(milestone: str, branch: str) -> tuple[str, ...]:
+    """Return the names of the refs that a run of a milestone moves, or prefixes of them that end with a slash."""
+    single = (f"{place}/{milestone}" for place in (AHEAD, BRANCHES, LANDED))
+    below = (f"{place}/{milestone}/" for place in (ATTEMPTS, ACCEPTED, APPROVED, STEPS, HANDOFFS, ANSWERS))
+    return (branch, *single, *below)
+
+
+def locks_on(common_dir: Path, refs: Iterable[str]) -> list[Path]:
+    """Return the lock files of these refs, and of the packed ones; a running git also holds some.
+
+    Args:
+        common_dir: the git directory of the repository.
+        refs: full names, or prefixes that end with a slash.
+    """
+    found = [common_dir / "packed-refs.lock"]
+    for name in refs:
+        if name.endswith("/"):
+            for place, _, files in os.walk(common_dir / name):  # a folder that git removes meanwhile is passed over
+                found += [Path(place, file) for file in files if file.endswith(".lock")]
+        else:
+            found.append(common_dir / f"{name}.lock")
+    return [path for path in found if path.exists()]

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from executor.git.command import Git
+from executor.git.refs import locks_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from executor.git.command import Repository
 
-__all__ = ["found_locks", "pack_loose", "set_aside", "sweep"]
+__all__ = ["pack_loose", "set_aside", "sweep"]
 
 
 _CHUNK = 1 << 20  # bytes; any size reads as fast
@@ -127,7 +128,7 @@ def sweep(repository: Repository, refs: Iterable[str], *, objects: bool = False)
     Returns:
         The removed locks, relative to the git directory; none while a git process is alive.
     """
-    found = list(_locks(repository.common_dir, refs))
+    found = locks_on(repository.common_dir, refs)
     halves = _halves(repository.objects) if objects else []
     if not found and not halves:
         return []
@@ -145,23 +146,6 @@ def sweep(repository: Repository, refs: Iterable[str], *, objects: bool = False)
         with suppress(OSError):
             path.unlink()
     return removed
-
-
-def found_locks(repository: Repository, refs: Iterable[str]) -> list[str]:
-    """Return the locks that `sweep` would remove, relative to the git directory; a running git also holds some."""
-    return [str(path.relative_to(repository.common_dir)) for path in _locks(repository.common_dir, refs)]
-
-
-def _locks(common_dir: Path, refs: Iterable[str]) -> Iterable[Path]:
-    packed = common_dir / "packed-refs.lock"
-    if packed.exists():
-        yield packed
-    for name in refs:
-        if name.endswith("/"):
-            for place, _, files in os.walk(common_dir / name):  # a folder that git removes meanwhile is passed over
-                yield from (Path(place, file) for file in files if file.endswith(".lock"))
-        elif (lock := common_dir / f"{name}.lock").exists():
-            yield lock
 
 
 def _git_is_at_work(repository: Repository) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import Field
+from pydantic import BaseModel, Field, ValidationError
 
 from executor.errors import Fault
 from executor.model.agent_profile import Agent, Rule, agent_problems
-from executor.model.hints import Known, dotted, quoted
+from executor.model.hints import Known, dotted, found, quoted
 from executor.model.milestone import Claim
 from executor.model.outward_rules import (
     Channel,
@@ -30,18 +31,20 @@ from executor.model.rules import (
     StopRule,
     stop_problems,
 )
-from executor.model.validation import declared, named, single
+from executor.model.validation import model_faults
 from executor.model.workflow import DIRECT, Workflow, read_workflow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from executor.model.milestone import Issue
 
     _Rules = Mapping[str, Mapping[str, Any]]
     """File stem -> its parsed and merged document."""
 
-__all__ = ["PROMPTS", "SCHEMAS", "WORKFLOWS", "Policy", "read_policy"]
+__all__ = ["PROMPTS", "SCHEMAS", "WORKFLOWS", "Policy", "declared", "named", "read_policy"]
+
+_M = TypeVar("_M", bound=BaseModel)
 
 DEFAULT_ROUTE = "default"
 DEFAULT_PROMPT = "code"
@@ -308,3 +311,48 @@ def _workflows(value: _Rules, place: str, faults: list[Fault]) -> dict[str, Work
                 if agent not in agents:
                     faults.append(Fault(file, where, f"unknown agent {quoted(agent)}{known.advice(agent, 'agents')}"))
     return read
+
+
+def declared(value: Mapping[str, Mapping[str, Any]], stem: str, word: str) -> Mapping[str, object]:
+    """Return the tables ``[word.NAME]`` of one file, faulty or not, so a faulty one is not reported as unknown."""
+    tables = value.get(stem, {}).get(word, {})
+    return tables if isinstance(tables, Mapping) else {}
+
+
+def named(
+    value: Mapping[str, Mapping[str, Any]], stem: str, word: str, model: type[_M], place: str, faults: list[Fault]
+) -> dict[str, _M]:
+    """Read the tables ``[word.NAME]`` of one file."""
+    file = f"{place}/{stem}.toml"
+    document = value.get(stem, {})
+    hint = Known([word])
+    faults += (
+        Fault(file, "", f"unknown key {quoted(key)}{hint.advice(key, 'keys')}") for key in document if key != word
+    )
+    tables = document.get(word, {})
+    if not isinstance(tables, Mapping):
+        faults.append(Fault(file, word, f"expected tables [{word}.NAME], found {found(tables)}"))
+        return {}
+    read: dict[str, _M] = {}
+    for name, table in tables.items():
+        if not isinstance(table, Mapping):
+            faults.append(Fault(file, f"{word}.{name}", f"expected a table, found {found(table)}"))
+            continue
+        key = next((key for key in ("name", "id") if key in model.model_fields), None)
+        given = {**table, key: name} if key else dict(table)
+        try:
+            read[name] = model.model_validate(given)
+        except ValidationError as error:
+            faults += model_faults(error, model, file, [word, name])
+    return read
+
+
+def single(
+    value: Mapping[str, Mapping[str, Any]], stem: str, model: type[_M], place: str, faults: list[Fault]
+) -> _M | None:
+    """Read a file that is a single table."""
+    try:
+        return model.model_validate(dict(value.get(stem, {})))
+    except ValidationError as error:
+        faults += model_faults(error, model, f"{place}/{stem}.toml", [])
+        return None

@@ -1,29 +1,24 @@
-"""Faults of a user's table, translated from pydantic, and tables that another program wrote. Pure.
-
-Reads tables of merged rules into models and reports all faults at once.
-"""
+"""Faults of a user's table, translated from pydantic, and tables that another program wrote. Pure."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from executor.errors import Fault
-from executor.model.hints import Known, dotted, expected, found, quoted
+from executor.model.hints import dotted, expected, found
 from executor.model.milestone import Claim, FileCheck, Milestone, RunCheck
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-__all__ = ["Received", "UnreadableError", "declared", "json_of", "model_faults", "named", "received", "single"]
+__all__ = ["Received", "UnreadableError", "json_of", "model_faults", "received"]
 
 
 _T = TypeVar("_T")
-_M = TypeVar("_M", bound=BaseModel)
 
 
 def model_faults(error: ValidationError, model: type[BaseModel], file: str, place: Sequence[str | int]) -> list[Fault]:
@@ -131,48 +126,3 @@ def _whole(value: Any) -> Any:
         case dict():
             return {_whole(key): _whole(item) for key, item in value.items()}
     return value
-
-
-def declared(value: Mapping[str, Mapping[str, Any]], stem: str, word: str) -> Mapping[str, object]:
-    """Return the tables ``[word.NAME]`` of one file, faulty or not, so a faulty one is not reported as unknown."""
-    tables = value.get(stem, {}).get(word, {})
-    return tables if isinstance(tables, Mapping) else {}
-
-
-def named(
-    value: Mapping[str, Mapping[str, Any]], stem: str, word: str, model: type[_M], place: str, faults: list[Fault]
-) -> dict[str, _M]:
-    """Read the tables ``[word.NAME]`` of one file."""
-    file = f"{place}/{stem}.toml"
-    document = value.get(stem, {})
-    hint = Known([word])
-    faults += (
-        Fault(file, "", f"unknown key {quoted(key)}{hint.advice(key, 'keys')}") for key in document if key != word
-    )
-    tables = document.get(word, {})
-    if not isinstance(tables, Mapping):
-        faults.append(Fault(file, word, f"expected tables [{word}.NAME], found {found(tables)}"))
-        return {}
-    read: dict[str, _M] = {}
-    for name, table in tables.items():
-        if not isinstance(table, Mapping):
-            faults.append(Fault(file, f"{word}.{name}", f"expected a table, found {found(table)}"))
-            continue
-        key = next((key for key in ("name", "id") if key in model.model_fields), None)
-        given = {**table, key: name} if key else dict(table)
-        try:
-            read[name] = model.model_validate(given)
-        except ValidationError as error:
-            faults += model_faults(error, model, file, [word, name])
-    return read
-
-
-def single(
-    value: Mapping[str, Mapping[str, Any]], stem: str, model: type[_M], place: str, faults: list[Fault]
-) -> _M | None:
-    """Read a file that is a single table."""
-    try:
-        return model.model_validate(dict(value.get(stem, {})))
-    except ValidationError as error:
-        faults += model_faults(error, model, f"{place}/{stem}.toml", [])
-        return None

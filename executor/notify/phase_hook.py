@@ -18,7 +18,6 @@ from executor.errors import ExecutorError
 from executor.git.trailers import one_line
 from executor.model.fingerprint import IssueRef
 from executor.process.runner import Command
-from executor.state.blockers import read_blocker
 from executor.state.decide import Status
 from executor.state.events import (
     AttemptBuilt,
@@ -37,6 +36,7 @@ from executor.state.events import (
     Stopped,
     Verified,
 )
+from executor.state.fold import read_blocker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,12 +15,12 @@ from executor.git.diff import lines_left, parse_diff
 from executor.model.fingerprint import IssueRef
 from executor.process.locks import last_sign
 from executor.state import segments
-from executor.state.decide import Status
+from executor.state.decide import Status, counts
 from executor.state.events import RunStarted, Verified, spend_of
 from executor.state.model import AttemptState, IssueState
 from executor.state.record import RunRecord, moment, run_records
 from executor.status.milestone_status import MilestoneFacts, Standing, standing
-from executor.status.progress import Ahead, End, Part, activities, counts, expected_end, stalled, started_steps
+from executor.status.progress import Ahead, End, Part, activities, expected_end, stalled, started_steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

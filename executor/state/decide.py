@@ -5,6 +5,7 @@ The same function answers `doit list`, `doit explain` and the run, so the views 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -26,12 +27,12 @@ from executor.state.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from executor.git.trailers import Landing
     from executor.state.budget import Wait
 
-__all__ = ["Act", "Cause", "Decision", "Facts", "Need", "Status", "decide"]
+__all__ = ["Act", "Cause", "Decision", "Facts", "Need", "Status", "counts", "decide"]
 
 
 class Status(StrEnum):
@@ -163,6 +164,12 @@ class Decision:
 
 _NOT_REPEATED = frozenset({"resource", "new-tests"})
 """Classes of failure that get all attempts, even if they repeat."""
+
+
+def counts(statuses: Iterable[str]) -> dict[str, int]:
+    """Count the issues of each status, landed first, then alphabetically."""
+    found = Counter(str(status) for status in statuses)
+    return dict(sorted(found.items(), key=lambda item: (item[0] != Status.LANDED, item[0])))
 
 
 def decide(facts: Facts) -> Decision:

@@ -1,12 +1,12 @@
-"""The fold: the state of each issue from the journal's events.
+"""The fold: the state of each issue from the journal's events, and the blockers of the run.
 
 Events are facts; the fold is pure and needs only the events, in order.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from executor.state.events import (
     AttemptBuilt,
@@ -14,6 +14,8 @@ from executor.state.events import (
     AttemptInterrupted,
     AttemptStarted,
     BaseRed,
+    BlockerFound,
+    Event,
     GateHeld,
     GateOpened,
     Landed,
@@ -50,12 +52,11 @@ from executor.state.model import (
 from executor.state.steps import apply_step, forget_rounds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
-    from executor.state.events import Event
     from executor.state.record import Record
 
-__all__ = ["fold", "with_git_attempts"]
+__all__ = ["Blocker", "blockers_of", "fold", "read_blocker", "with_git_attempts"]
 
 _STOPPED = {"merge-conflict": "soft", QUESTION: "hard", "known-secret": "hard"}
 """Outcomes of attempts that stop the issue, with the level of the stop."""
@@ -310,3 +311,93 @@ _TAKE: dict[type[Event], Callable[[IssueState, Record, Any], None]] = {
 """What each kind of event does to the state of its issue."""
 _FOLDED = frozenset(cls.KIND for cls in _TAKE)
 """Kinds with effects on an issue; the others are not decoded."""
+
+
+def _kinds(*events: type[Event]) -> frozenset[str]:
+    return frozenset(event.KIND for event in events)
+
+
+Kind = Literal[
+    "silence", "long", "conflict", "red-base", "disk", "limit", "outage", "budget", "deadline", "declaration"
+]
+_CLEARED_BY = {
+    "silence": _kinds(AttemptBuilt, AttemptFailed, AttemptInterrupted, AttemptStarted, Landed),
+    "long": _kinds(AttemptStarted, Landed, Stopped, Retried),
+    "conflict": _kinds(AttemptStarted, Landed, Retried),
+    "red-base": _kinds(AttemptStarted, Landed),
+    "limit": _kinds(AttemptStarted, AttemptBuilt, Landed),
+    "outage": _kinds(AttemptBuilt, Landed),
+    "budget": _kinds(AttemptStarted, AttemptBuilt, Landed),
+}
+"""Events of the issue that clear its blocker; blockers of a whole run, and a pause, end with the run."""
+_SHARED = frozenset({"red-base", "limit", "outage", "budget"})
+"""Blockers that affect many issues and are reported for the first one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """An obstacle to a run.
+
+    Attributes:
+        kind: one of the known kinds.
+        issue: id of the issue concerned; empty for the milestone.
+        about: the exact subject; each subject is reported once.
+        reason: one sentence.
+        resume: the next step, or a command.
+        pauses: the run that met it starts nothing more.
+    """
+
+    kind: Kind
+    issue: str
+    about: str
+    reason: str
+    resume: str
+    pauses: bool = False
+
+    @property
+    def report_key(self) -> tuple[str, str, str]:
+        """Key that is equal for blockers to report once."""
+        return (self.kind, "" if self.kind in _SHARED else self.issue, self.about)
+
+    def event(self) -> BlockerFound:
+        """The event that records it."""
+        return BlockerFound(
+            blocker=self.kind, about=self.about, reason=self.reason, resume=self.resume, pauses=self.pauses
+        )
+
+    def data(self) -> dict[str, object]:
+        """Its fields as the data of an event."""
+        return {
+            "blocker": self.kind,
+            "about": self.about,
+            "reason": self.reason,
+            "resume": self.resume,
+            "pauses": self.pauses,
+        }
+
+
+def read_blocker(issue: str, event: BlockerFound) -> Blocker:
+    """Return the blocker that an event recorded."""
+    return Blocker(
+        cast("Kind", event.blocker), issue, event.about, event.reason, event.resume, pauses=bool(event.pauses)
+    )
+
+
+def blockers_of(events: Sequence[Record]) -> list[Blocker]:
+    """Return the blockers that a journal has not cleared, oldest first."""
+    found: dict[tuple[str, str, str], Blocker] = {}
+    run = ""
+    for event in events:
+        if event.run != run:
+            run = event.run
+            found = {key: blocker for key, blocker in found.items() if blocker.issue and not blocker.pauses}
+        if isinstance(recorded := event.event, BlockerFound):
+            blocker = read_blocker(event.key, recorded)
+            found[blocker.report_key] = blocker
+        elif found and event.key:
+            found = {key: blocker for key, blocker in found.items() if not _cleared(blocker, event)}
+    return list(found.values())
+
+
+def _cleared(blocker: Blocker, event: Record) -> bool:
+    return not blocker.pauses and blocker.issue == event.key and event.kind in _CLEARED_BY.get(blocker.kind, ())

@@ -30,7 +30,6 @@ __all__ = [
     "StepTrailers",
     "answers_in",
     "approved_in",
-    "branch_in",
 ]
 
 
@@ -200,8 +199,3 @@ def answers_in(kept: Kept) -> tuple[Answer, ...]:
 def approved_in(kept: Kept) -> ApprovedTrailers:
     """Return the approvals that a ref stores."""
     return decode(ApprovedTrailers, kept.trailers) or ApprovedTrailers()
-
-
-def branch_in(kept: Kept | None) -> BranchTrailers:
-    """Return the branch of a milestone that a ref stores."""
-    return (decode(BranchTrailers, kept.trailers) if kept is not None else None) or BranchTrailers()

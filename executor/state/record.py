@@ -16,7 +16,7 @@ import json
 import re
 import zlib
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ __all__ = [
     "decode",
     "encode",
     "moment",
+    "now",
     "run_records",
     "scan",
 ]
@@ -347,6 +348,11 @@ def _take(known: RunRecord, record: Record, event: Event) -> RunRecord:
             how = How(event.how or How.DONE)
             known = replace(known, how=how, why=event.why, code=event.code, following=event.following)
     return replace(known, ended=record.at, in_flight=flying)
+
+
+def now() -> str:
+    """The current time as ISO-8601 UTC with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def moment(at: str) -> float:

@@ -32,12 +32,11 @@ from executor.git.refs import (
 from executor.git.trailers import AttemptTrailers, Released, decode
 from executor.model.fingerprint import canonical_spec, work_key
 from executor.state import segments
-from executor.state.blockers import blockers_of
-from executor.state.fold import fold, with_git_attempts
-from executor.state.marks import AcceptedTrailers, RevivedTrailers, answers_in, approved_in, branch_in
+from executor.state.fold import blockers_of, fold, with_git_attempts
+from executor.state.marks import AcceptedTrailers, RevivedTrailers, answers_in, approved_in
 from executor.state.model import QUESTION, UNKNOWN_AGENT, Attempt, AttemptState
 from executor.state.steps import step_in
-from executor.status.location import Histories, recognised
+from executor.status.location import Histories, branch_in, recognised
 from executor.status.milestone_status import PAUSED, pause_in
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
     from executor.git.refs import Kept, Refs
     from executor.git.trailers import Landing
     from executor.model.milestone import Issue, Milestone
-    from executor.state.blockers import Blocker
+    from executor.state.fold import Blocker
     from executor.state.marks import Answer, Approval
     from executor.state.model import IssueState
     from executor.state.steps import StepRecord

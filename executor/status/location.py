@@ -25,10 +25,10 @@ from executor.git.history import (
     taken_back,
 )
 from executor.git.refs import LANDED
-from executor.git.trailers import parse_trailers
+from executor.git.trailers import decode, parse_trailers
 from executor.model.milestone import branch_prefixes
 from executor.process.files import read_json, write_json
-from executor.state.marks import branch_in
+from executor.state.marks import BranchTrailers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from executor.git.trailers import Landing, Released, Trailers
     from executor.model.milestone import Milestone
 
-__all__ = ["Found", "Histories", "Location", "Work", "locate", "locate_elsewhere", "recognised"]
+__all__ = ["Found", "Histories", "Location", "Work", "branch_in", "locate", "locate_elsewhere", "recognised"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,3 +403,8 @@ def recognised(records: Iterable[Kept]) -> dict[str, list[Trailers]]:
         if trailers is not None and trailers.landing:
             found.setdefault(trailers.landing, []).append(replace(trailers, landing=""))
     return found
+
+
+def branch_in(kept: Kept | None) -> BranchTrailers:
+    """Return the branch of a milestone that a ref stores."""
+    return (decode(BranchTrailers, kept.trailers) if kept is not None else None) or BranchTrailers()

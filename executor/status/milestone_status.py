@@ -17,7 +17,7 @@ from executor.state.marks import PausedTrailers
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from executor.git.refs import Kept, Refs
+    from executor.git.refs import Kept
     from executor.git.trailers import Released
     from executor.status.reader import Observer
 
@@ -28,7 +28,6 @@ __all__ = [
     "Pause",
     "Standing",
     "pause_in",
-    "pause_of",
     "standing",
     "unblocked_by",
     "unblocked_now",
@@ -176,12 +175,6 @@ def _stuck(facts: MilestoneFacts) -> str:
 
 def _some(items: Sequence[str]) -> str:
     return ", ".join(items[:5]) + (f" and {len(items) - 5} more" if len(items) > 5 else "")  # noqa: PLR2004
-
-
-def pause_of(refs: Refs, milestone: str) -> Pause | None:
-    """Return the pause of a milestone; None if it is not paused."""
-    name = f"{PAUSED}/{milestone}"
-    return next(map(pause_in, refs.kept(name)), None) if refs.tip(name) is not None else None
 
 
 def pause_in(kept: Kept) -> Pause:

@@ -5,7 +5,6 @@ Follows a journal that another process writes: new records since the last read, 
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -49,7 +48,6 @@ __all__ = [
     "PhaseProgress",
     "Tail",
     "activities",
-    "counts",
     "expected_end",
     "forecast_of",
     "milestone_phases",
@@ -116,12 +114,6 @@ def planned_percent(plan: Part, others: Sequence[Part], weight: int) -> int:
     if planned < 100 or not others:  # noqa: PLR2004  (per cent)
         return round(weight * planned / 100)
     return weight + (100 - weight) * percent(others) // 100
-
-
-def counts(statuses: Iterable[str]) -> dict[str, int]:
-    """Count the issues of each status, landed first, then alphabetically."""
-    found = Counter(str(status) for status in statuses)
-    return dict(sorted(found.items(), key=lambda item: (item[0] != Status.LANDED, item[0])))
 
 
 def stalled(quiet: float) -> bool:

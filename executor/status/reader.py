@@ -28,7 +28,7 @@ from executor.status.load import gather
 from executor.status.progress import Part, PhaseProgress, milestone_phases, percent, phases_of, planned_percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from executor.config.project import Compiled
     from executor.git.refs import Refs
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from executor.status.load import MilestoneView
     from executor.status.milestone_status import Pause
 
-__all__ = ["Observer", "observe", "overlaps_of"]
+__all__ = ["Observer", "has_open_issues", "observe", "overlaps_of"]
 
 
 class Observer:
@@ -405,6 +405,13 @@ def observe(compiled: Compiled, refs: Refs, *, states: bool = True) -> Observer:
         StateBrokenError: a journal is corrupt.
     """
     return Observer(compiled, gather(compiled, refs, states=states))
+
+
+def has_open_issues(compiled: Compiled, refs: Refs, milestones: Collection[str]) -> bool:
+    """Return whether an issue of these milestones has not landed; raises the errors of `observe`."""
+    observer = observe(compiled, refs)
+    issues = (ref for ref, node in compiled.plan.nodes.items() if node.milestone in milestones)
+    return any(observer.decision(ref).status is not Status.LANDED for ref in issues)
 
 
 def overlaps_of(observer: Observer, refs: Refs) -> Overlaps:

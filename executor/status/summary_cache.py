@@ -101,7 +101,7 @@ def index_of(project: Project) -> StatusIndex:
         RepositoryError: the repository has no commits, or a base branch is missing.
         StateBrokenError: a journal is corrupt.
     """
-    found: Summary | None = _read(project.cache / "_board" / "pending.json")
+    found: Summary | None = _read(project.summary)
     if found is not None and found.get("version") == _VERSION:
         key = _inputs_key(project, found["watch"], found["tools"], found["ids"], found["refs"])
         if key == found.get("key") and time.time() < found["expires"]:

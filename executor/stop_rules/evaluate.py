@@ -295,7 +295,8 @@ def _found(rule: StopRule, view: View) -> Iterator[Finding]:
     if rule.limited:
         yield from _over(rule, [file for file in inside if not matches(file.path, rule.uncounted)], view.content)
     if rule.builtin is not None:
-        yield from stop_checks()[rule.builtin](view)
+        check = _OURS.get(rule.builtin) or stop_checks()[rule.builtin]  # ours need no look at installed packages
+        yield from check(view)
 
 
 def _added(file: FileChange) -> Iterator[Finding]:

@@ -164,7 +164,7 @@ class IssueAction(_IssueAction):
 
     def bring(self, issue: IssueRun) -> Decision | None:
         """Run until the issue has landed or cannot continue."""
-        from executor.engine.issue_run import IssueLife
+        from executor.engine.issue import IssueLife
 
         return IssueLife(issue).bring_to_rest()
 

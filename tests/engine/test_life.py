@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from executor.config.project import Project, compile_project
-from executor.engine.issue import IssueRun
-from executor.engine.issue_run import IssueLife
+from executor.engine.issue import IssueLife, IssueRun
 from executor.engine.recover import Recovery
 from executor.engine.session import Session
 from executor.git.command import Repository

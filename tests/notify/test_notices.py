@@ -6,9 +6,9 @@ import pytest
 
 from executor.model.outward_rules import Channel, channel_problems
 from executor.notify.phase_hook import Notice, event_id, of_completion, of_digest, of_event, of_rest
-from executor.state.blockers import Blocker
 from executor.state.decide import Act, Decision, Status
 from executor.state.events import BlockerFound
+from executor.state.fold import Blocker
 from executor.state.record import Record
 
 AT = "2026-11-21T01:30:00.000Z"

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Self
 
-from executor.engine.ports import Outside
+from executor.engine.session import Outside
 from executor.errors import StateFullError
 from executor.git.checkout import Checkouts
 from executor.git.command import Identity

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from executor.state.blockers import Blocker, Working, blockers_of, from_event, from_working, read_blocker
+from executor.engine.watcher import Working, from_event, from_working
 from executor.state.events import BlockerFound
+from executor.state.fold import Blocker, blockers_of, read_blocker
 from executor.state.record import Record
 
 SILENT = Blocker(

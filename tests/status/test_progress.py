@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from executor.state.decide import counts
 from executor.state.record import Record
-from executor.status.progress import Ahead, Part, activities, counts, expected_end, percent, planned_percent, stalled
+from executor.status.progress import Ahead, Part, activities, expected_end, percent, planned_percent, stalled
 
 STARTED = {"attempt": 1, "agent": "claude"}
 

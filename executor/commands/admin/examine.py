@@ -28,7 +28,7 @@ from executor.commands.base import (
 from executor.config.project import Compiled, compile_project, open_project
 from executor.doctor.consistency import cut, inconsistencies
 from executor.doctor.health import Finding, configuration, machine
-from executor.engine.milestone_run import hold
+from executor.engine.session import hold
 from executor.errors import BusyError, ExecutorError, ForgeRefusedError, ForgeUnavailableError, UsageError
 from executor.git.refs import Refs
 from executor.process.locks import remove_holder
@@ -225,8 +225,8 @@ def _shown(name: str, trouble: Trouble | None) -> list[str]:
 
 
 def _repair(project: Project, name: str, to: int) -> list[str]:
-    from executor.engine.milestone_run import hold
-    from executor.engine.ports import now
+    from executor.engine.session import hold
+    from executor.state.record import now
 
     lock = hold(project, name, "repair")
     try:

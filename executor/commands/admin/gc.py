@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from executor.commands.base import JSON_OPTION, Command, Options, none_but_options, option, print_json, table
 from executor.config.project import compile_project, open_project
-from executor.engine.milestone_run import hold
+from executor.engine.session import hold
 from executor.environments.environment import FOLDER, kept_environments
 from executor.errors import BusyError, ForgeRefusedError, ForgeUnavailableError
 from executor.git.refs import ATTEMPTS, STEPS, Move, Refs, attempt_in, parts_of

@@ -20,7 +20,6 @@ from executor.commands.base import JSON_OPTION, Command, Options, Output, none_b
 from executor.commands.output import drain
 from executor.commands.run import UNTIL
 from executor.config.project import compile_project, open_project, prepare_cache
-from executor.engine.ports import now as stamp
 from executor.errors import BusyError, ExecutorError, UsageError
 from executor.model.clock import clock_time, deadline_of, zone_time
 from executor.notify.phase_hook import Notice, of_digest
@@ -31,6 +30,7 @@ from executor.report.nights import Digest, Nights, Schedule, digest_of, due_befo
 from executor.state import segments
 from executor.state.events import MilestoneNight, NightEnded, NightStarted, Notified
 from executor.state.journal import Journal
+from executor.state.record import now as stamp
 from executor.status.summary_cache import index_of
 
 if TYPE_CHECKING:

@@ -5,11 +5,13 @@ landing moves ``refs/executor/ahead/<milestone>`` instead; the branch follows as
 
 With a remote, the remote's branch is authoritative. Commits on it are taken over by fast-forward; a branch that exists
 only locally is pushed; if both have their own commits, a person decides.
+
+The port to a remote and a forge, which keep up with the branch: `executor.forge` implements it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from executor.errors import ForgeRefusedError, ForgeUnavailableError, GitError, PersonNeededError
 from executor.git.refs import AHEAD, BRANCHES, LANDED, REMOTE, Move, attempt_ref
@@ -22,13 +24,15 @@ from executor.state.model import AttemptState
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from executor.engine.candidate import Candidate
+    from executor.engine.issue import IssueRun
     from executor.engine.milestone_run import MilestoneRun
     from executor.git.checkout import Checkout
     from executor.git.remote import Remote
     from executor.git.trailers import Landing
     from executor.state.model import Attempt
 
-__all__ = ["Branch", "RemoteBranch", "landed_attempt"]
+__all__ = ["Branch", "LocalPublisher", "Publisher", "RemoteBranch", "landed_attempt"]
 
 
 class Branch:
@@ -338,3 +342,102 @@ def landed_attempt(built: Sequence[Attempt], result_key: str, shown: int) -> Att
     same = [item for item in built if item.result_key == result_key]
     seen = [item for item in built if item.number == shown]
     return (same or seen or list(built))[-1]
+
+
+class Publisher(Protocol):
+    """Keeps a remote, and a forge if configured, in sync with the milestone branch."""
+
+    @property
+    def token(self) -> str:
+        """Credential for remote and forge; empty if unused."""
+
+    @property
+    def merges(self) -> bool:
+        """Whether results land by pull requests that the forge merges."""
+
+    def tip(self, run: MilestoneRun) -> str:
+        """Synchronise the milestone branch with the remote's and return the tip."""
+
+    def beneath(self, issue: IssueRun) -> str:
+        """Synchronise, and return the commit to prove a result of the issue on: the tip, or the layer below it."""
+
+    def unstack(self, issue: IssueRun) -> bool:
+        """Judge a refused result again on the tip; False if it was judged there or is never stacked."""
+
+    def show_stopped(self, candidate: Candidate) -> None:
+        """Show a result that waits for a person."""
+
+    def show_question(self, issue: IssueRun) -> None:
+        """Show an issue that asks a question, if it is not shown yet."""
+
+    def publish(self, candidate: Candidate, commit: str) -> None:
+        """Show a proved candidate before it lands."""
+
+    def may_land(self, issue: IssueRun) -> bool:
+        """Return whether the branch and pull request of the issue allow it to land."""
+
+    def push(self, landings: Sequence[tuple[Candidate, str]], tip: str) -> bool:
+        """Move the remote's milestone branch from `tip` over these candidates' commits, in order.
+
+        False if the branch moved or the remote refused. A refusal is recorded on the issues, which then may not land.
+        """
+
+    def record_push(self, run: MilestoneRun) -> None:
+        """Record the position of the remote's milestone branch after a push."""
+
+    def resume(self, candidate: Candidate) -> bool:
+        """Wait for a merge that an earlier run requested; False without one."""
+
+    def merge(self, candidate: Candidate, landing: Landing) -> bool:
+        """Have the forge merge a proved candidate; False if branch or pull request moved meanwhile."""
+
+
+class LocalPublisher:
+    """The publisher of repositories without a remote: shows and pushes nothing."""
+
+    token = ""
+    merges = False
+
+    def tip(self, run: MilestoneRun) -> str:
+        """Return the tip of the milestone branch."""
+        return run.ensure_branch()
+
+    def beneath(self, issue: IssueRun) -> str:
+        """Return the tip of the milestone branch."""
+        return issue.run.ensure_branch()
+
+    def unstack(self, issue: IssueRun) -> bool:
+        """Always false: results are never stacked."""
+        _ = issue
+        return False
+
+    def show_stopped(self, candidate: Candidate) -> None:
+        """Do nothing: no forge to show it on."""
+
+    def show_question(self, issue: IssueRun) -> None:
+        """Do nothing: no forge to show it on."""
+
+    def publish(self, candidate: Candidate, commit: str) -> None:
+        """Do nothing: no forge to show it on."""
+
+    def may_land(self, issue: IssueRun) -> bool:
+        """Always true."""
+        _ = issue
+        return True
+
+    def push(self, landings: Sequence[tuple[Candidate, str]], tip: str) -> bool:
+        """Always succeeds."""
+        _ = landings, tip
+        return True
+
+    def record_push(self, run: MilestoneRun) -> None:
+        """Do nothing: no remote to record."""
+
+    def resume(self, candidate: Candidate) -> bool:
+        """Always false: no forge merges."""
+        _ = candidate
+        return False
+
+    def merge(self, candidate: Candidate, landing: Landing) -> bool:
+        """Never called: no forge merges."""
+        raise NotImplementedError(f"{candidate.issue.ref}: {landing.commit}")

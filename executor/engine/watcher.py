@@ -1,9 +1,7 @@
-"""The life of one issue: observe, decide and act in a loop until it lands or cannot continue.
-
-The watchdog: a thread that detects blockers of a run: silence, time, the disk, changed declarations.
+"""The watchdog: a thread that detects blockers of a run: silence, time, the disk, changed declarations.
 
 Each blocker is recorded and reported once and, if the rules say so, keeps the run from starting anything more. It
-only polls; blockers that follow from an event are derived from the event.
+only polls; blockers that follow from an event are derived from the event. `executor.state.fold` reads recorded ones.
 """
 
 from __future__ import annotations
@@ -11,106 +9,26 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from executor.engine.attempt import Attempts
-from executor.engine.landing.land import Landings
-from executor.engine.stops import Stops, find_obstacle, record_obstacle
-from executor.errors import ExecutorError, InterruptedRunError, StateFullError
+from executor.errors import ExecutorError, StateFullError
 from executor.model.fingerprint import IssueRef
 from executor.process.locks import last_sign
-from executor.state.blockers import Blocker, Working, from_event, from_wait, from_working
-from executor.state.decide import Act, Decision, Status
-from executor.state.events import BlockerFound
-from executor.state.model import QUESTION, AttemptState
+from executor.state.events import AttemptFailed, BaseRed, BlockerFound, ReviewerCalled, Stopped
+from executor.state.fold import Blocker
+from executor.state.model import AttemptState
 from executor.status.progress import started_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from executor.engine.issue import IssueRun
     from executor.engine.session import Session
+    from executor.state.budget import Wait
     from executor.state.decide import Decision
     from executor.state.record import Record
 
-__all__ = ["IssueLife", "Watcher", "watched"]
-
-_MOST_STEPS = 100  # actions; an attempt takes two or three, so this ends only a loop that is a fault of ours
-
-
-class IssueLife:
-    """The life of one issue in a run."""
-
-    def __init__(self, issue: IssueRun) -> None:
-        self._issue = issue
-        self._run = issue.run
-        self._session = issue.session
-
-    def bring_to_rest(self) -> Decision:
-        """Run an issue until it lands or cannot continue in this run; returns the final decision.
-
-        Raises:
-            InterruptedRunError: the run is being stopped.
-            ExecutorError: a required operation failed; the journal has the state of the issue.
-        """
-        try:
-            decision = self._bring_to_rest()
-        finally:
-            self._session.working.pop(self._issue.ref, None)
-            self._session.places.leave(self._issue.ref, ended=True)
-        self._session.rested(self._issue.ref, decision)
-        return decision
-
-    def _bring_to_rest(self) -> Decision:
-        for step in range(_MOST_STEPS):
-            # The merge queue releases the place while a result waits in it. An issue with nothing to do needs none.
-            idle = self._issue.decision.act is Act.REST
-            placed = idle or self._session.places.take(self._issue.ref, self._session.stopping)
-            if not placed or self._session.stopping.is_set():
-                raise InterruptedRunError(f"{self._issue.ref}: the run was stopped", 130)
-            if not step:
-                self._begin()
-            self._run.look_for_pause()
-            decision = self._issue.decision
-            held = Stops(self._issue).held(decision, begun=step > 0)
-            self._session.hold(self._issue.ref, held)
-            decision = held or decision
-            if idle and decision.act is not Act.REST:
-                continue
-            if decision.act is Act.REST:
-                self._run.ensure_receipts([self._issue.id])
-                if decision.status is Status.LANDED and self._issue.id in self._run.view.steps:
-                    self._session.plugins.workflow.forget(self._issue)
-                stop = self._issue.facts.state.stop
-                if decision.status is Status.REVIEW and stop is not None and stop.rule == QUESTION:
-                    self._session.plugins.publisher.show_question(self._issue)
-                return decision
-            self._act(decision)
-        raise ExecutorError(
-            f"{self._issue.ref} did not finish within {_MOST_STEPS} actions; its journal shows the repetition"
-        )
-
-    def _begin(self) -> None:
-        self._session.working[self._issue.ref] = time.monotonic()
-        for listener in self._session.beginning:
-            listener(self._issue.ref)
-
-    def _act(self, decision: Decision) -> None:
-        match decision.act:
-            case Act.IMPLEMENT if self._issue.flow.steps:
-                self._session.plugins.workflow.implement(self._issue)
-            case Act.IMPLEMENT:
-                obstacle = find_obstacle(self._issue, decision)
-                if obstacle is not None:
-                    record_obstacle(self._issue, obstacle)
-                else:
-                    Attempts(self._issue).implement(decision)
-            case Act.JUDGE:
-                Landings(self._issue).land(decision)
-            case Act.VERIFY:
-                self._issue.verify_again()
-
+__all__ = ["Watcher", "Working", "from_event", "from_wait", "from_working", "watched"]
 
 _OFTEN, _SELDOM = 0.2, 5.0
 """Minimum and maximum seconds between two checks."""
@@ -266,3 +184,91 @@ class Watcher:
                 continue
             found[str(path.relative_to(project.root))] = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """An issue in progress.
+
+    Attributes:
+        issue: its id.
+        attempt: number of the attempt; 0 before the first.
+        seconds: time since this run started the issue.
+        silent: seconds since the agent's last sign of life; None while no agent runs.
+        step: the workflow step of the agent; empty for a whole attempt.
+    """
+
+    issue: str
+    attempt: int
+    seconds: float
+    silent: float | None
+    step: str = ""
+
+
+def from_working(milestone: str, working: Iterable[Working], silent_s: float, long_s: float) -> list[Blocker]:
+    """Return blockers for agents without a sign of life and for issues that take too long."""
+    found: list[Blocker] = []
+    for item in working:
+        step = f" in step {item.step}" if item.step else ""
+        ref = str(IssueRef(milestone, item.issue))
+        if item.silent is not None and item.silent >= silent_s:
+            found.append(
+                Blocker(
+                    "silence",
+                    item.issue,
+                    f"attempt {item.attempt}{step}",
+                    f"the agent of {ref}{step} has given no sign of life for {_time(silent_s)}",
+                    f"no action needed: it is ended when it is idle for too long; see `doit log {ref}`",
+                )
+            )
+        if item.seconds >= long_s:
+            found.append(
+                Blocker(
+                    "long",
+                    item.issue,
+                    f"attempt {item.attempt}",
+                    f"{ref} has taken more than {_time(long_s)}",
+                    f"see `doit log {ref}`; doit milestone:{milestone} continues with the other issues",
+                )
+            )
+    return found
+
+
+def from_event(milestone: str, record: Record) -> Blocker | None:
+    """Return the blocker that follows from a record of an issue, if any."""
+    ref = str(IssueRef(milestone, record.key))
+    match record.event:
+        case Stopped(rule="merge-conflict", attempt=number, reason=reason):
+            resume = f"doit retry {ref} implements it again on the current tip"
+            return Blocker("conflict", record.key, f"attempt {number}", f"{ref}: {reason}", resume)
+        case BaseRed(tip=tip, reason=reason, word=word):
+            wrong = "make the check pass on the branch" if word == "red" else f"doit log {ref} shows what is needed"
+            resume = f"{wrong}, then doit milestone:{milestone}"
+            return Blocker("red-base", record.key, f"{tip}: {reason}", f"{ref}: {reason}", resume)
+        case AttemptFailed(failure="transient", reason=reason) | ReviewerCalled(failure="transient", reason=reason):
+            resume = (
+                f"no action needed: the account is suspended and retried later; doit milestone:{milestone} continues"
+            )
+            return Blocker("outage", record.key, reason, f"{ref}: {reason}", resume)
+        case AttemptFailed(failure="limit", reason=reason) | ReviewerCalled(failure="limit", reason=reason):
+            resume = f"doit milestone:{milestone} after the limit is reset"
+            return Blocker("limit", record.key, reason, f"{ref}: {reason}", resume)
+    return None
+
+
+def from_wait(ref: str, wait: Wait) -> Blocker | None:
+    """Return the blocker of a ready issue that waits, unless an event has reported it."""
+    milestone, issue = IssueRef.parse(ref)
+    again = f"doit milestone:{milestone}"
+    if wait.kind == "deadline":
+        return Blocker("deadline", "", f"{wait.until:.0f}", f"{ref}: {wait.reason}", f"{again} continues with it")
+    if wait.kind == "budget":
+        resume = f"{wait.hint}, then {again}" if wait.hint else again
+        return Blocker("budget", issue, wait.reason, f"{ref}: {wait.reason}", resume)
+    return None
+
+
+def _time(seconds: float) -> str:
+    if seconds == 3600:  # noqa: PLR2004  (an hour)
+        return "an hour"
+    return f"{seconds:g} s" if seconds < 120 or seconds % 60 else f"{seconds / 60:g} minutes"  # noqa: PLR2004
