@@ -44,65 +44,24 @@ if TYPE_CHECKING:
 __all__ = ["KINDS", "Finding", "configuration", "machine"]
 
 PERSON, MENDABLE = 4, 1
-KINDS: dict[str, int] = {
-    "ok": 0,
-    "git-missing": PERSON,
-    "git-broken": PERSON,
-    "git-old": PERSON,
-    "package-foreign": PERSON,
-    "repository": RepositoryError.exit_code,
-    "repository-owner": PERSON,
-    "repository-bare": PERSON,
-    "unsigned": PERSON,
-    "dodo-unconnected": PERSON,
-    "ref-damaged": 0,
-    "not-in-checkouts": 0,
-    "declaration": DeclarationError.exit_code,
-    "cache-broken": StateBrokenError.exit_code,
-    "cache-not-ignored": MENDABLE,
-    "cache-tracked": PERSON,
-    "cache-remote": PERSON,
-    "disk-low": 75,
-    "base-red": PERSON,
-    "environment-outside": PERSON,
-    "clock-back": PERSON,
-    "agent-missing": PERSON,
-    "agent-broken": PERSON,
-    "agent-login": PERSON,
-    "sandbox-missing": PERSON,
-    "sandbox-broken": PERSON,
-    "tool-missing": PERSON,
-    "forge-token": PERSON,
-    "forge-limit": 75,
-    "runner-broken": 75,
-    "order-left": 0,
-    "verdict-key": PERSON,
-    "verdict-store": 75,
-    "verdict-refuted": PERSON,
-    "journal-broken": StateBrokenError.exit_code,
-    "running": 0,
-    "holder-stale": MENDABLE,
-    "git-lock": MENDABLE,
-    "git-lock-users": PERSON,
-    "branch-deleted": PERSON,
-    "branch-lost": PERSON,
-    "branch-rewritten": 0,
-    "branch-behind": 0,
-    "landed-twice": PERSON,
-    "receipt-missing": 0,
-    "receipt-wrong": MENDABLE,
-    "receipt-stray": MENDABLE,
-    "attempt-cut-off": 0,
-    "attempt-from-git": 0,
-    "attempt-stray": 0,
-    "attempt-misnamed": PERSON,
-    "result-ref-missing": MENDABLE,
-    "result-lost": PERSON,
-    "slot-broken": MENDABLE,
-    "worktree-gone": 0,
-    "undeclared": 0,
-    "state": PERSON,
+_CODES = {
+    0: (
+        "ok ref-damaged not-in-checkouts order-left running branch-rewritten branch-behind receipt-missing "
+        "attempt-cut-off attempt-from-git attempt-stray worktree-gone undeclared"
+    ),
+    MENDABLE: "cache-not-ignored holder-stale git-lock receipt-wrong receipt-stray result-ref-missing slot-broken",
+    PERSON: (
+        "git-missing git-broken git-old package-foreign repository-owner repository-bare unsigned "
+        "dodo-unconnected cache-tracked cache-remote base-red environment-outside clock-back agent-missing "
+        "agent-broken agent-login sandbox-missing sandbox-broken tool-missing forge-token verdict-key "
+        "verdict-refuted git-lock-users branch-deleted branch-lost landed-twice attempt-misnamed result-lost "
+        "state"
+    ),
+    DeclarationError.exit_code: "declaration repository",
+    StateBrokenError.exit_code: "cache-broken journal-broken",
+    75: "disk-low forge-limit runner-broken verdict-store",
 }
+KINDS = {kind: code for code, kinds in _CODES.items() for kind in kinds.split()}
 """Kind of finding -> exit code; 0 is a note."""
 _REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph"})
 _IGNORE = b"*\n"
