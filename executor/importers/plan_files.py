@@ -114,31 +114,19 @@ class Planned:
     def own_faults(self, elsewhere: Mapping[str, str]) -> Iterator[Fault]:
         """Yield the faults that prevent the import; nothing may be written then."""
         if not self.id and not self.draft.faults:
-            yield Fault(
-                self.name,
-                "",
-                "expected a milestone id in the title, such as `M4 - Worker settings`; name one with --id",
-            )
+            text = "expected a milestone id in the title, such as `M4 - Worker settings`; name one with --id"
+            yield Fault(self.name, "", text)
         yield from draft_faults(self.draft, self.name, elsewhere, skip_unknown=self._options.skip_unknown)
         if self.id:
             yield from self._clash()
 
     def _clash(self) -> Iterator[Fault]:
         """Return faults if the milestone of this id comes from another plan."""
-        other = next(
-            (
-                path.stem
-                for path in self._project.milestones.glob("*.toml")
-                if path.stem.casefold() == self.id.casefold()
-            ),
-            "",
-        )
+        declared = (path.stem for path in self._project.milestones.glob("*.toml"))
+        other = next((name for name in declared if name.casefold() == self.id.casefold()), "")
         if other and other != self.id:
-            yield Fault(
-                self.name,
-                "",
-                f'the id "{self.id}" differs from the milestone "{other}" only in case; give another --id',
-            )
+            text = f'the id "{self.id}" differs from the milestone "{other}" only in case; give another --id'
+            yield Fault(self.name, "", text)
         memory = read_json(self._memory_file)
         before = str(memory.get("source") or "") if isinstance(memory, dict) else ""
         here = source_key(self._source)
@@ -172,11 +160,8 @@ class Planned:
         if not text:
             head = {"id": self.id, **head}
         phases = self._phases(known)
-        defaults = (
-            {"agent": self._options.agents[0] if len(self._options.agents) == 1 else list(self._options.agents)}
-            if self._options.agents
-            else {}
-        )
+        agents = list(self._options.agents)
+        defaults = {"agent": agents[0] if len(agents) == 1 else agents} if agents else {}
         self.files[self.file] = edited_plan(text, head, defaults, phases, issues, self._arranged(known))
         memory = {
             "version": _VERSION,
@@ -272,10 +257,8 @@ class Planned:
             head["overview_text"] = draft.overview
             head["context"] = [*listed(head, "context"), self._overview]
             count = sum(bool(line.strip()) for line in draft.overview.split("\n"))
-            self.notes.add(
-                0,
-                f"{count} lines of the plan that belong to no issue are kept in {self._overview}, which is read for every issue",
-            )
+            said = f"{count} lines of the plan that belong to no issue are kept in {self._overview}, which is read for every issue"
+            self.notes.add(0, said)
         own = {issue.id for issue in draft.issues}
         new: Side = {"": head}
         for issue in draft.issues:
@@ -309,11 +292,8 @@ class Planned:
             if path is not None and name in new and not path.exists():
                 self.found.changes.setdefault(name, {})["spec"] = new[name]["spec"]
                 shown = path.relative_to(self._project.root)
-                self.notes.add(
-                    0,
-                    f"{shown}, the spec of {name}, was missing and is written again",
-                    "missing specs that are written again",
-                )
+                text = f"{shown}, the spec of {name}, was missing and is written again"
+                self.notes.add(0, text, "missing specs that are written again")
 
     def _keep_branch(self, known: _Known, branches: set[str]) -> None:
         """Keep the branch: neither a changed title nor a changed branch moves landed work."""

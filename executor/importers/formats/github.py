@@ -166,11 +166,8 @@ def _leave_out(item: Node, label: str, other: str, title: str, reading: Reading)
     if title and other and other != title:
         item.pass_over(*(item.keys or {}))
         reading.gone[label] = f"in {other}"
-        reading.notes.add(
-            item.line,
-            f'#{label} is in the milestone "{other}" and was left out',
-            "issues of other milestones, left out",
-        )
+        text = f'#{label} is in the milestone "{other}" and was left out'
+        reading.notes.add(item.line, text, "issues of other milestones, left out")
         return True
     return False
 
@@ -271,10 +268,7 @@ def _references(text: str, item: Node, label: str, reading: Reading) -> Iterator
     for match in _REF.finditer(text):
         repository, number = (match[1] or match[3] or ""), (match[2] or match[4])
         if repository and match[1] and here.casefold() != repository.casefold():
-            reading.notes.add(
-                item.line,
-                f"#{label} waits for {repository}#{number} of another repository; it was left out",
-                "dependencies on other repositories",
-            )
+            said = f"#{label} waits for {repository}#{number} of another repository; it was left out"
+            reading.notes.add(item.line, said, "dependencies on other repositories")
         else:
             yield number

@@ -311,12 +311,8 @@ class EvoClaw:
             name = row.get("id", "").strip()
             if chosen and name not in chosen:
                 reading.gone[name] = "not selected"
-                reading.notes.add(
-                    line,
-                    f"{name} is not in selected_milestone_ids.txt and was left out",
-                    "unselected milestones, left out",
-                    "milestones.csv",
-                )
+                text = f"{name} is not in selected_milestone_ids.txt and was left out"
+                reading.notes.add(line, text, "unselected milestones, left out", "milestones.csv")
                 continue
             _work(name, row, line, [need for need in needs.get(name, ()) if need], source, reading)
         return draft_of(reading, slug(source.folder, 60), "", {})
@@ -372,10 +368,6 @@ def _work(name: str, row: Mapping[str, str], line: int, needs: list[str], source
         reading.notes.add(line, f"not imported: {said}", f"not imported: {', '.join(more)}", "milestones.csv")
     tests = [path for path in source.files if path.startswith(f"test_results/{name}/")]
     if tests:
-        reading.notes.add(
-            line,
-            f"{name}: its lists of tests ({', '.join(tests)}) were not imported; declare the command that runs them as acceptance",
-            "lists of tests that were not imported",
-            "milestones.csv",
-        )
+        remark = f"{name}: its lists of tests ({', '.join(tests)}) were not imported; declare the command that runs them as acceptance"
+        reading.notes.add(line, remark, "lists of tests that were not imported", "milestones.csv")
     reading.issues.append(DraftIssue(name, title, text.strip("\n"), line, fields))

@@ -195,11 +195,8 @@ def _weights(root: Node, reading: Reading, line: int) -> None:
         and {key: int(str(item)) if str(item).isdecimal() else item for key, item in value.items()} != usual
     ):
         said = ", ".join(f"{key} {item}" for key, item in value.items())
-        reading.notes.add(
-            line,
-            f"phase weights ({said}) differ from those of the workflow kiro; set them in rules/workflows/kiro.toml",
-            "phase weights that differ from those of the workflow kiro",
-        )
+        text = f"phase weights ({said}) differ from those of the workflow kiro; set them in rules/workflows/kiro.toml"
+        reading.notes.add(line, text, "phase weights that differ from those of the workflow kiro")
 
 
 def _asides(root: Node, reading: Reading) -> None:
@@ -296,11 +293,8 @@ def _sprint_line(key: str, node: Node, place: str, reading: Reading) -> None:
     fields: dict[str, object] = {"phase": f"Epic {match[1]}"} if match else {}
     if text is None:
         if not standing[0]:
-            reading.notes.add(
-                node.line,
-                f"{name}: its story file {key}.md was not found in {place or 'its folder'}; write its spec",
-                "story files that were not found; write their specs",
-            )
+            remark = f"{name}: its story file {key}.md was not found in {place or 'its folder'}; write its spec"
+            reading.notes.add(node.line, remark, "story files that were not found; write their specs")
         text = f"# {title}"
     else:
         doc = document(text, file=f"{key}.md")

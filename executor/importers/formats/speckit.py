@@ -64,10 +64,8 @@ class SpecKit:
             for box in group.boxes:
                 match = TASK.match(box.text)
                 if match and match[1] in twice:
-                    notes.add(
-                        box.first,
-                        f"{match[1]} is already the id of the task in line {twice[match[1]]}; both were imported",
-                    )
+                    text = f"{match[1]} is already the id of the task in line {twice[match[1]]}; both were imported"
+                    notes.add(box.first, text)
                 elif match:
                     twice[match[1]] = box.first
         names = ("spec.md", "plan.md", "research.md", "data-model.md", "quickstart.md", r"contracts/[^/]+")

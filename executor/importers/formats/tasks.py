@@ -173,11 +173,8 @@ def _cut(reading: _Reading, pattern: re.Pattern[str]) -> tuple[list[_Part], list
             elif part.level and current is not None and part.level < current.own[0].level:
                 phase = ""
             if current is not None and part.line and part.text() and not _PHASE.match(plain(part.title)):
-                reading.notes.add(
-                    part.line,
-                    f'"{plain(part.title)}" is not part of a task; it is kept in the overview',
-                    "not part of a task; kept in the overview",
-                )
+                text = f'"{plain(part.title)}" is not part of a task; it is kept in the overview'
+                reading.notes.add(part.line, text, "not part of a task; kept in the overview")
             current = None
             rest.append(part)
     return _sorted(reading, parts, rest)

@@ -421,11 +421,8 @@ def _claim(kind: str, item: Item, found: Tracking, order: Sequence[str], notes: 
         else:
             found.skipped[names[0]] = reason
     elif kind == "pulls":
-        notes.add(
-            item.first,
-            f'the open pull request "{plain(item.text)}" was not imported',
-            "open pull requests that were not imported",
-        )
+        text = f'the open pull request "{plain(item.text)}" was not imported'
+        notes.add(item.first, text, "open pull requests that were not imported")
 
 
 def _names(text: str, order: Sequence[str]) -> list[str]:

@@ -388,11 +388,8 @@ def _code_lines(lines: Sequence[str], skipped: int, heading: re.Pattern[str] | N
         end, closed = _block(lines, number)
         if not closed:
             end = _unclosed(lines, number, heading)
-            notes.add(
-                number,
-                f"the code fence is never closed; the code was assumed to end in line {end}",
-                "a code fence is never closed",
-            )
+            text = f"the code fence is never closed; the code was assumed to end in line {end}"
+            notes.add(number, text, "a code fence is never closed")
         code.update(range(number, end + 1))
         number = end + 1
     return code

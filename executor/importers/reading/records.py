@@ -323,11 +323,8 @@ def _without(issue: DraftIssue, reading: Reading) -> DraftIssue:
     gone = [need for need in needs if need in reading.gone]
     if not gone:
         return issue
-    reading.notes.add(
-        issue.line,
-        f"{issue.id} does not wait for {', '.join(gone)}, which {'is' if len(gone) == 1 else 'are'} left out",
-        "needs of issues that are left out",
-    )
+    text = f"{issue.id} does not wait for {', '.join(gone)}, which {'is' if len(gone) == 1 else 'are'} left out"
+    reading.notes.add(issue.line, text, "needs of issues that are left out")
     kept = [need for need in needs if need not in reading.gone]
     fields = {key: value for key, value in issue.fields.items() if key != "needs"} | ({"needs": kept} if kept else {})
     return DraftIssue(issue.id, issue.title, issue.text, issue.line, fields, issue.done, issue.hold, issue.outside)
