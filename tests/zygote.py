@@ -20,9 +20,12 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import IO, Any, NoReturn, cast
+from typing import IO, TYPE_CHECKING, Any, NoReturn, Self, cast
 
-__all__ = ["Zygote", "load_everything", "zygote_for"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Forked", "Zygote", "load_everything", "zygote_for"]
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 AT_START = ("PYTHON", "LC_ALL", "LC_CTYPE", "LANG", "COVERAGE_")
@@ -57,16 +60,36 @@ class Zygote:
             return None
         try:
             out, err = (Path(self._folder.name) / name for name in ("out", "err"))
-            request = [str(cwd), args, environment, str(out), str(err), timeout]
-            asked, answers = cast("IO[str]", self._process.stdin), cast("IO[str]", self._process.stdout)
-            asked.write(json.dumps(request) + "\n")
-            asked.flush()
-            code = json.loads(answers.readline())
+            code = self._ask("run", str(cwd), args, environment, str(out), str(err), timeout)
             if code is None:
                 raise subprocess.TimeoutExpired(["doit", *args], timeout, out.read_bytes(), err.read_bytes())
             return code, *(path.read_text(encoding="utf-8") for path in (out, err))
         finally:
             self._free.release()
+
+    def start(self, cwd: Path, args: tuple[str, ...], environment: dict[str, str]) -> Forked | None:
+        """`doit ARGS`, which runs on, with output and errors in one pipe; None if it cannot be a fork."""
+        if _at_start(environment) != self._start:
+            return None
+        with self._free:
+            pipe = Path(self._folder.name) / "pipe"
+            os.mkfifo(pipe)
+            output = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+            os.set_blocking(output, True)
+            pid = self._ask("start", str(cwd), args, environment, str(pipe))
+            pipe.unlink()
+        return Forked(self, pid, args, output)
+
+    def reap(self, pid: int) -> int:
+        """The exit code of a started process that has ended."""
+        with self._free:
+            return int(self._ask("reap", pid))
+
+    def _ask(self, *request: object) -> Any:
+        asked, answers = cast("IO[str]", self._process.stdin), cast("IO[str]", self._process.stdout)
+        asked.write(json.dumps(request) + "\n")
+        asked.flush()
+        return json.loads(answers.readline())
 
     def close(self) -> None:
         """End it."""
@@ -74,6 +97,72 @@ class Zygote:
         cast("IO[str]", self._process.stdout).close()
         self._process.wait()
         self._folder.cleanup()
+
+
+class Forked:
+    """A process that `Zygote.start` started; what tests use of `subprocess.Popen`."""
+
+    def __init__(self, zygote: Zygote, pid: int, args: tuple[str, ...], output: int) -> None:
+        self.pid, self.args = pid, args
+        self.returncode: int | None = None
+        self.stdout: IO[str] | None = os.fdopen(output, encoding="utf-8")
+        self._zygote, self._watch = zygote, os.pidfd_open(pid)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.wait()
+        cast("IO[str]", self.stdout).close()
+
+    def poll(self) -> int | None:
+        """Its exit code, or None while it runs."""
+        if self.returncode is None and select.select([self._watch], [], [], 0)[0]:
+            self._reap()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code, once it has ended.
+
+        Raises:
+            subprocess.TimeoutExpired: it still runs after that many seconds.
+        """
+        if self.returncode is None:
+            if not select.select([self._watch], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(["doit", *self.args], timeout or 0)
+            self._reap()
+        return cast("int", self.returncode)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, None]:
+        """All that it still says until everybody who has its output has ended.
+
+        Raises:
+            subprocess.TimeoutExpired: that takes more than that many seconds.
+        """
+        output, found = cast("IO[str]", self.stdout), list[str]()
+        reader = threading.Thread(target=lambda: found.append(output.read()), daemon=True)
+        reader.start()
+        reader.join(timeout)
+        if reader.is_alive():
+            raise subprocess.TimeoutExpired(["doit", *self.args], timeout or 0)
+        output.close()
+        self.wait(timeout)
+        return found[0], None
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def _reap(self) -> None:
+        self.returncode = self._zygote.reap(self.pid)
+        os.close(self._watch)
 
 
 _zygotes: list[Zygote] = []
@@ -113,13 +202,34 @@ def load_everything() -> None:
 
 def _serve() -> None:
     load_everything()
+    answers: dict[str, Callable[..., int | None]] = {"run": _run, "start": _start, "reap": _reap}
     for line in sys.stdin:
-        cwd, args, environment, out, err, timeout = json.loads(line)
-        pid = os.fork()
-        if pid == 0:
-            _become(cwd, args, environment, out, err)
-        sys.stdout.write(json.dumps(_wait(pid, timeout)) + "\n")
+        what, *request = json.loads(line)
+        sys.stdout.write(json.dumps(answers[what](*request)) + "\n")
         sys.stdout.flush()
+
+
+def _run(cwd: str, args: list[str], environment: dict[str, str], out: str, err: str, timeout: float) -> int | None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    return _wait(_fork(cwd, args, environment, os.open(out, flags), os.open(err, flags)), timeout)
+
+
+def _start(cwd: str, args: list[str], environment: dict[str, str], pipe: str) -> int:
+    output = os.open(pipe, os.O_WRONLY)
+    return _fork(cwd, args, environment, output, os.dup(output))
+
+
+def _reap(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _fork(cwd: str, args: list[str], environment: dict[str, str], *outputs: int) -> int:
+    pid = os.fork()
+    if pid == 0:
+        _become(cwd, args, environment, *outputs)
+    for output in outputs:
+        os.close(output)
+    return pid
 
 
 def _wait(pid: int, timeout: float) -> int | None:
@@ -134,13 +244,10 @@ def _wait(pid: int, timeout: float) -> int | None:
         os.close(watch)
 
 
-def _become(cwd: str, args: list[str], environment: dict[str, str], out: str, err: str) -> NoReturn:
+def _become(cwd: str, args: list[str], environment: dict[str, str], *outputs: int) -> NoReturn:
     code: Any = 70
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        for number, descriptor in enumerate(
-            (os.open(os.devnull, os.O_RDONLY), os.open(out, flags), os.open(err, flags))
-        ):
+        for number, descriptor in enumerate((os.open(os.devnull, os.O_RDONLY), *outputs)):
             os.dup2(descriptor, number)
             os.close(descriptor)
         sys.stdin = os.fdopen(0, closefd=False)  # the old one has read ahead; the others are known elsewhere by now

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.support import Process
+
 
 WORKER = (sys.executable, "-m", "executor", "worker")
 AGENTS = {"agent": 1.0}
@@ -326,7 +328,7 @@ def farm(tmp_path: Path, tls: Path, repo: Repo) -> Iterator[Farm]:
 
 
 @contextmanager
-def run_of(repo: Repo, *words: str) -> Iterator[subprocess.Popen[str]]:
+def run_of(repo: Repo, *words: str) -> Iterator[Process]:
     """A run in the background, which ends with the block."""
     process = repo.start("milestone:m1", *words)
     try:

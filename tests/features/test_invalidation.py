@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from tests.support import Repo
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tests.support import Repo
 
 BRANCH = "milestone/m1-test-m1"
 BODY = """
@@ -96,9 +96,21 @@ class Ran(NamedTuple):
     acceptance: bool = False
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Landed:
+    work = tmp_path_factory.mktemp("original") / "work"
+    original = Landed(Repo(work / "repo"))
+    shutil.copytree(work, work.with_name("kept"), symlinks=True)
+    return original
+
+
 @pytest.fixture
-def landed(repo: Repo) -> Landed:
-    return Landed(repo)
+def landed(original: Landed) -> Landed:
+    """It as it was; always in the same folder, whose name its rules have."""
+    work = original.repo.path.parent
+    shutil.rmtree(work)
+    shutil.copytree(work.with_name("kept"), work, symlinks=True)
+    return original
 
 
 def edit(*pairs: tuple[str, str]) -> Callable[[Landed], None]:

@@ -15,8 +15,9 @@ from tests.replay import declare, pack, small_releases
 from tests.support import Repo, issue
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
+
+    from tests.support import Process
 
 BRANCH = "milestone/replay-replay"
 PACKAGES = ("one", "two", "three")
@@ -259,7 +260,7 @@ def test_a_second_signal_ends_at_once_even_what_ignores_the_first(repo: Repo) ->
     assert run.returncode == 130
 
 
-def kill(run: subprocess.Popen[str]) -> None:
+def kill(run: Process) -> None:
     run.kill()
     with run:
         pass

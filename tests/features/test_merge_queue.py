@@ -325,7 +325,7 @@ def test_of_two_runs_at_once_one_lands_everything(repo: Repo) -> None:
     runs = [repo.start("milestone:m1", "-n", "6") for _ in range(2)]
     for run in runs:
         run.communicate()
-    assert sorted(run.returncode for run in runs) == [0, 75]
+    assert sorted(run.wait() for run in runs) == [0, 75]
     assert sorted(repo.landed(BRANCH)) == [f"{name}@1" for name in NAMES]
     assert repo.attempts() == []
 

@@ -59,7 +59,7 @@ def test_killed_robbed_and_filled_up_it_still_ends_right(
     repo.commit("declare")
     chance = random.Random(kills)  # noqa: S311  (no secret)
     for number in range(kills):
-        run = repo.start("milestone:replay", "-n", "4")
+        run = repo.start("milestone:replay", "-n", "4", fork=False)
         time.sleep(chance.uniform(0.2, 0.9))
         run.kill()
         with run:

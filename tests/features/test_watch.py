@@ -15,7 +15,7 @@ import pytest
 from tests.support import Repo, issue
 
 if TYPE_CHECKING:
-    import subprocess
+    from tests.support import Process
 
 DATED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+ ")
 WAIT = "while [ ! -e {0}/go ]; do sleep 0.05; done; echo {1} > {1}"
@@ -26,7 +26,7 @@ def works(repo: Repo, *names: str) -> None:
     repo.milestone("m1", "".join(issue(name, WAIT.format(repo.path, name)) for name in names))
 
 
-def started(repo: Repo, *names: str, workers: int = 1) -> subprocess.Popen[str]:
+def started(repo: Repo, *names: str, workers: int = 1) -> Process:
     """A run of it that is at work on all of these."""
     run = repo.start("milestone:m1", "-n", str(workers))
     end = time.monotonic() + 60
@@ -36,7 +36,7 @@ def started(repo: Repo, *names: str, workers: int = 1) -> subprocess.Popen[str]:
     return run
 
 
-def until(watcher: subprocess.Popen[str], words: str) -> str:
+def until(watcher: Process, words: str) -> str:
     """What a watcher says until it says these words; it is killed if it does not within a minute."""
     assert watcher.stdout is not None
     timer = threading.Timer(60, watcher.kill)

@@ -25,7 +25,7 @@ def events(repo: Repo, *kinds: str) -> list[dict[str, object]]:
 @pytest.mark.parametrize(
     ("workflow", "kind", "command"),
     [
-        ("kiro", "feature", "python3 code_a.py"),
+        pytest.param("kiro", "feature", "python3 code_a.py", marks=pytest.mark.campaign),
         ("tdd", "CODING", "python3 test_a.py"),
         pytest.param("tdd", "MIXED", "python3 test_a.py", marks=pytest.mark.campaign),
         pytest.param("tdd", "VALIDATION", "python3 code_a.py", marks=pytest.mark.campaign),

@@ -40,7 +40,7 @@ Declared = dict[str, list[Compiled]]
 """Shape of a milestone -> what is declared at first, and after its first issue was changed."""
 SEED = 20_261_121
 """First seed of the campaign; the trial with number n has this plus n."""
-FAST, SHARES = 150, 20
+FAST, SHARES = 75, 20
 CAMPAIGN = int(os.environ.get("EXECUTOR_HISTORIES", "3000"))
 LAST_RUNS = 3
 SHAPES = ("a", "ab", "ac", "abc")

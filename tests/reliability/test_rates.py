@@ -45,7 +45,7 @@ def test_of_many_runs_that_begin_at_once_one_owns_the_milestone(repo: Repo, coun
     (repo.path.parent / "ran.go").touch()
     for run in runs:
         run.communicate(timeout=60)
-        codes.append(run.returncode)
+        codes.append(run.wait())
     assert sorted(codes) == [0] + [75] * (count - 1)
     assert ran.read_text() == "x\n"
     assert repo.landed("milestone/m1-test-m1") == ["a@1"]
