@@ -13,7 +13,7 @@ __all__ = ["COMMANDS", "GROUPS"]
 GROUPS: dict[str, dict[str, str]] = {
     "Start here": {
         "init": "admin.scaffold:Init",
-        "doctor": "admin.examine:Doctor",
+        "doctor": "admin.maintain:Doctor",
         "list": "list:List",
         "run": "run:Run",
         "help": "list:Help",
@@ -45,11 +45,11 @@ GROUPS: dict[str, dict[str, str]] = {
         "mcp": "admin.mcp:Mcp",
     },
     "Maintain": {
-        "verify": "admin.examine:Verify",
+        "verify": "inspect.explain:Verify",
         "cron": "admin.cron:Cron",
         "nightly": "admin.nightly:Nightly",
-        "gc": "admin.gc:Gc",
-        "repair": "admin.examine:Repair",
+        "gc": "admin.maintain:Gc",
+        "repair": "admin.maintain:Repair",
     },
     "Your own tasks (doit)": {
         "info": "list:Info",

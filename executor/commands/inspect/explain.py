@@ -1,4 +1,10 @@
-"""`doit explain m4/4.1`: the decision and the named input behind it, old and new, down to the changed line."""
+"""The proofs of issues: why a status is as it is, and whether it still holds.
+
+`doit explain m4/4.1`: the decision and the named input behind it, old and new, down to the changed line.
+
+`doit verify m4`: all checks and acceptance of landed issues, on the branch's tip. With `--base` it tries every check
+and acceptance command on the base before the night, as a run does.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +15,24 @@ from typing import TYPE_CHECKING, Any
 
 from executor.agents.brief import kept_spec
 from executor.agents.command import child_environment
+from executor.checks.base import base_remedy
 from executor.checks.spec import CommandProof
 from executor.checks.verdicts import Verdicts, described, differences, kept_checks
-from executor.commands.base import JSON_OPTION, Command, Options, Output, print_json, safe
+from executor.commands.base import (
+    JSON_OPTION,
+    Command,
+    Options,
+    Output,
+    meant_milestone,
+    option,
+    print_json,
+    safe,
+    table,
+)
 from executor.commands.inspect.log import meant_issue
 from executor.config.project import compile_project, open_project
 from executor.environments.making import conditions_of
-from executor.errors import UsageError
+from executor.errors import BusyError, UsageError
 from executor.git.history import text_at, texts_of, trees_of
 from executor.git.refs import Refs
 from executor.model.fingerprint import IssueRef, normal_text, spec_key
@@ -26,15 +43,20 @@ from executor.state.events import Selected
 from executor.status.reader import Observer, observe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+    from executor.checks.base import BaseResult
+    from executor.config.project import Compiled
+    from executor.doctor.health import Finding
+    from executor.engine.issue import IssueRun
+    from executor.engine.session import Session
     from executor.git.trailers import Landing
     from executor.model.fingerprint import Spec
     from executor.state.decide import Cause
     from executor.state.model import Attempt
-    from executor.status.rows import Explanation, ProofRow
+    from executor.status.rows import Explanation, ProofRow, VerifiedRow
 
-__all__ = ["Explain"]
+__all__ = ["Explain", "Verify", "base_findings"]
 
 
 _BASE_LINES = 20  # lines; about a screen
@@ -289,3 +311,137 @@ def _text(ref: str, decision: Decision, difference: list[str], attempts: list[At
         where = f" on {item.host}" if item.host else ""
         lines.append(f"attempt {item.number} (revision {item.revision}){where} {item.state}{text}")
     return "\n".join(lines) + "\n"
+
+
+_FORCE = option("force", "run every check, without reusing verdicts", bool)
+
+
+_ON_BASE = option("base", "run every check and acceptance command on the base, as a run does before an attempt", bool)
+
+
+class Verify(Command):
+    """Verifies the tip of a milestone's branch."""
+
+    name = "verify"
+    doc_purpose = "run all checks and acceptance of landed issues on the branch's tip"
+    doc_usage = "MILESTONE"
+    cmd_options = (_FORCE, _ON_BASE, JSON_OPTION)
+
+    def run(self, options: Options, arguments: list[str]) -> int:
+        """Print the verdicts of every landed issue; exit code 1 if one fails."""
+        from executor.commands.sessions import open_session
+        from executor.commands.summary import unshared
+        from executor.engine.recover import Recovery
+
+        compiled = compile_project(open_project())
+        name = meant_milestone(compiled, arguments, "verify")
+        with open_session(compiled) as session:
+            session.force = options["force"]
+            session.enter([name])
+            Recovery(session.run_of(name)).recover()
+            issues, tree = _issues(session, name), session.store.tree_of(session.run_of(name).view.tip)
+            if options["base"]:
+                base = _base_rows(issues, tree)
+                sys.stderr.write("".join(f"note: {safe(line)}\n" for line in unshared(session)))
+                return _print_base(base, as_json=options["json"])
+            rows = _rows([issue for issue in issues if issue.facts.landing is not None], tree)
+            sys.stderr.write("".join(f"note: {safe(line)}\n" for line in unshared(session)))
+        if options["json"]:
+            print_json(rows)
+        else:
+            shown = [["passed" if row["ok"] else "failed", row["ref"], row["title"], row["reason"]] for row in rows]
+            sys.stdout.write((table(shown) or f"no issue of {name} has landed yet") + "\n")
+        return 0 if all(row["ok"] for row in rows) else 1
+
+
+def _issues(session: Session, milestone: str) -> list[IssueRun]:
+    """Return the issues of a milestone in plan order."""
+    from executor.engine.issue import IssueRun
+
+    plan, run = session.compiled.plan, session.run_of(milestone)
+    return [IssueRun(run, ref) for ref in plan.order if plan.nodes[ref].milestone == milestone]
+
+
+def base_findings(compiled: Compiled) -> Iterator[Finding]:
+    """Yield the results of each milestone's checks and acceptance commands on its base."""
+    from executor.doctor.health import Finding
+
+    for name in compiled.loaded.milestones:
+        try:
+            rows = _base_of(compiled, name)
+        except BusyError as error:
+            yield Finding("ok", f"base of {name}", f"not tried: {error}")
+            continue
+        for row, refs in rows:
+            subject, text = f"{row.kind} {row.name}", f"{row.word} on the base, {row.seconds:.1f} s"
+            if row.holds:
+                todo = base_remedy(row.word, row.name, kind=row.kind)
+                yield Finding("base-red", subject, f"{text}: {row.reason}; needed by {', '.join(refs)}", todo)
+            else:
+                yield Finding("ok", subject, f"{text}, for {', '.join(refs)}")
+
+
+def _base_of(compiled: Compiled, name: str) -> list[tuple[BaseResult, list[str]]]:
+    """Try every check and acceptance command of a milestone on its base, each once, with the issues that it is for.
+
+    Raises:
+        BusyError: the milestone is running.
+    """
+    from executor.commands.sessions import open_session
+    from executor.engine.recover import Recovery
+
+    with open_session(compiled) as session:
+        session.enter([name])
+        run = session.run_of(name)
+        Recovery(run).recover()
+        return _base_rows(_issues(session, name), session.store.tree_of(run.view.tip))
+
+
+def _base_rows(issues: list[IssueRun], tree: str) -> list[tuple[BaseResult, list[str]]]:
+    """Return every check and acceptance command of the issues on the base's tree, each once, with those issues."""
+    rows: dict[tuple[str, str, str], tuple[BaseResult, list[str]]] = {}
+    for issue in issues:
+        for result in issue.base_check.results(tree, accepted=issue.facts.landing is None):
+            rows.setdefault((result.kind, result.name, result.word), (result, []))[1].append(issue.ref)
+    return list(rows.values())
+
+
+def _print_base(rows: list[tuple[BaseResult, list[str]]], *, as_json: bool) -> int:
+    needed = [base_remedy(row.word, row.name, kind=row.kind) if row.holds else "" for row, _ in rows]
+    if as_json:
+        print_json(
+            [
+                {
+                    "check": row.name,
+                    "kind": row.kind,
+                    "status": row.word,
+                    "ok": not row.holds,
+                    "reason": row.reason,
+                    "detail": row.detail,
+                    "needed": remedy,
+                    "seconds": round(row.seconds, 3),
+                    "proof_seconds": round(row.proof_seconds, 3),
+                    "refs": refs,
+                }
+                for (row, refs), remedy in zip(rows, needed, strict=True)
+            ]
+        )
+    else:
+        shown = [
+            [row.word, row.kind, row.name, f"{row.seconds + row.proof_seconds:.1f} s", row.reason] for row, _ in rows
+        ]
+        sys.stdout.write((table(shown) or "nothing to run: no issue has a check or an acceptance command") + "\n")
+        for (row, refs), remedy in zip(rows, needed, strict=True):
+            if row.holds:
+                lines = [f"  | {line}" for line in row.detail.splitlines()[-_BASE_LINES:]]
+                lines.append(f"{row.name}: {remedy}; needed by {', '.join(refs)}")
+                sys.stdout.write("".join(f"{safe(line)}\n" for line in lines))
+    return 0 if not any(row.holds for row, _ in rows) else 1
+
+
+def _rows(landed: list[IssueRun], tree: str) -> list[VerifiedRow]:
+    rows: list[VerifiedRow] = []
+    for issue in landed:
+        result = issue.verify_on(tree)
+        rows.append({"ref": issue.ref, "title": issue.declared.title, "ok": result.ok, "reason": result.reason})
+    return rows

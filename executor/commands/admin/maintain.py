@@ -1,6 +1,11 @@
-"""`doit gc`: clean up by the retention rule, and pack loose objects.
+"""Commands that find, repair and remove: they spend nothing on agents.
 
-Work that has not landed is never removed before it expires.
+`doit doctor`: check machine, configuration and state, and suggest remedies.
+
+`doit repair m4`: show the damage of a refused journal, and with `--to` keep the records up to a number.
+
+`doit gc`: clean up by the retention rule, and pack loose objects. Work that has not landed is never removed before it
+expires.
 """
 
 from __future__ import annotations
@@ -9,35 +14,205 @@ import os
 import shutil
 import sys
 import time
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from executor.commands.base import JSON_OPTION, Command, Options, none_but_options, option, print_json, table
-from executor.config.project import compile_project, open_project
+from executor.commands.base import (
+    JSON_OPTION,
+    Command,
+    Options,
+    meant_milestone,
+    none_but_options,
+    option,
+    print_json,
+    safe,
+    table,
+)
+from executor.config.project import Compiled, compile_project, open_project
+from executor.doctor.consistency import cut, inconsistencies
+from executor.doctor.health import Finding, configuration, machine
 from executor.engine.session import hold
 from executor.environments.environment import FOLDER, kept_environments
-from executor.errors import BusyError, ForgeRefusedError, ForgeUnavailableError
+from executor.errors import BusyError, ExecutorError, ForgeRefusedError, ForgeUnavailableError, UsageError
 from executor.git.refs import ATTEMPTS, STEPS, Move, Refs, attempt_in, parts_of
 from executor.git.repair import pack_loose
 from executor.model.fingerprint import IssueRef
 from executor.process.locks import remove_holder
 from executor.state.model import AttemptState
+from executor.state.record import now
+from executor.state.segments import inspect
 from executor.status.reader import Observer, observe
 from executor.status.summary_cache import is_held
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from executor.cluster.lead import LeftOver
-    from executor.config.project import Compiled, Project
+    from executor.config.project import Project
     from executor.git.refs import Kept
     from executor.git.remote import Remote
     from executor.state.model import Attempt
+    from executor.state.segments import Trouble
 
-__all__ = ["Gc", "orders_left"]
+__all__ = ["Doctor", "Gc", "Repair", "orders_left"]
 
-_DRY = option("dry_run", "only show what would be removed", bool)
+_REPAIR = option("repair", "repair everything that can be repaired without data loss", bool)
+_BASE = option(
+    "base", "also run every check and acceptance command on each milestone's base, like `doit verify m4 --base`", bool
+)
+_WORST_FIRST = (74, 3, 75, 2, 4, 1)
+
+
+class Doctor(Command):
+    """Checks everything that a run depends on."""
+
+    name = "doctor"
+    doc_purpose = "check the machine, the configuration and the state (--repair: repair what is safe)"
+    doc_usage = ""
+    cmd_options = (_REPAIR, _BASE, JSON_OPTION)
+
+    def run(self, options: Options, arguments: list[str]) -> int:
+        """Print the findings; the exit code is that of the worst remaining one."""
+        none_but_options(self, arguments)
+        looked = list(_look())
+        compiled = next((item for item in looked if isinstance(item, Compiled)), None)
+        if options["base"] and compiled is not None:
+            from executor.commands.inspect.explain import base_findings
+
+            looked += base_findings(compiled)
+        findings = [item for item in looked if isinstance(item, Finding)]
+        project = compiled.project if compiled is not None and options["repair"] else None
+        lines = [(item, "", item.code) if project is None else _mended(project, item) for item in findings]
+        codes = {code for _, _, code in lines}
+        if options["json"]:
+            print_json([_value(item, done, code) for item, done, code in lines])
+        else:
+            rows = [[_word(item, done, code), item.subject, _text(item, done, code)] for item, done, code in lines]
+            sys.stdout.write(table(rows) + "\n")
+            if not options["repair"] and any(item.mend is not None for item in findings):
+                sys.stdout.write("`doit doctor --repair` repairs the findings marked with it\n")
+        return next((code for code in _WORST_FIRST if code in codes), 0)
+
+
+def _look() -> Iterator[Finding | Compiled]:
+    if not (yield from machine()):
+        return
+    for item in configuration():
+        yield item
+        if isinstance(item, Compiled):
+            yield from inconsistencies(item)
+            yield from _unowned_orders(item)
+
+
+def _unowned_orders(compiled: Compiled) -> Iterator[Finding]:
+    """Yield refs of work orders that no run owns."""
+    if not any(runner.claimed for runner in compiled.policy.runners.values()):
+        return
+    try:
+        for remote, item in orders_left(compiled, observe(compiled, Refs(compiled.project.repository))):
+            milestone = item.name.partition("/")[0]
+            todo = "doit gc removes them" if item.removable else f"doit milestone:{milestone} uses them"
+            yield Finding("order-left", f"{item.name} on {remote.name}", f"{len(item.refs)} refs: {item.why}", todo)
+    except (ForgeUnavailableError, ForgeRefusedError) as error:
+        yield Finding("runner-broken", "work orders", str(error), "check the remote, see docs/hosts.md")
+
+
+def _mended(project: Project, finding: Finding) -> tuple[Finding, str, int]:
+    """Repair a finding if possible; returns it, the repair, and the remaining exit code."""
+    if finding.mend is None:
+        return finding, "", finding.code
+    try:
+        with _held(project, finding.milestone, "doctor") if finding.milestone else nullcontext():
+            return finding, finding.mend(), 0
+    except BusyError as error:
+        return finding, f"not mended: {error}", error.exit_code
+    except (ExecutorError, OSError) as error:
+        return finding, f"not mended: {error}", finding.code or 1
+
+
+def _word(finding: Finding, done: str, code: int) -> str:
+    return "mended" if done and not code else finding.level
+
+
+def _text(finding: Finding, done: str, code: int) -> str:
+    if done:
+        return f"{finding.text}: {done}"
+    if finding.mend is not None:
+        return f"{finding.text} (doit doctor --repair)"
+    return f"{finding.text}; {finding.todo}" if finding.todo and code else finding.text
+
+
+def _value(finding: Finding, done: str, code: int) -> dict[str, object]:
+    return {
+        "level": _word(finding, done, code),
+        "kind": finding.kind,
+        "subject": finding.subject,
+        "text": finding.text,
+        "todo": finding.todo,
+        "repairable": finding.mend is not None,
+        "done": done,
+        "code": code,
+    }
+
+
+class Repair(Command):
+    """Shows why a journal is refused, or keeps its good part; nothing is ever deleted."""
+
+    name = "repair"
+    doc_purpose = "show the faults of a corrupt journal, or keep its intact part"
+    doc_usage = "MILESTONE"
+    cmd_options = (
+        option("to", "number of the last record to keep; later records are moved to a file next to the journal"),
+    )
+
+    def run(self, options: Options, arguments: list[str]) -> int:
+        """Show or repair."""
+        project = open_project()
+        name = meant_milestone(compile_project(project), arguments, "repair")
+        if options["to"]:
+            if not (options["to"].isascii() and options["to"].isdigit()):
+                raise UsageError(f"--to {options['to']}: expected the number of a record")
+            text = _repair(project, name, int(options["to"]))
+        else:
+            text = _shown(name, inspect(project.state(name)))
+        sys.stdout.write("".join(f"{safe(line)}\n" for line in text))
+        return 0
+
+
+def _shown(name: str, trouble: Trouble | None) -> list[str]:
+    if trouble is None:
+        return [f"the journal of {name} is intact; there is nothing to repair"]
+    rows = [["file", str(trouble.path)]]
+    if trouble.newer:
+        return table([*rows, ["problem", "a newer version of the executor wrote it; use that version"]]).splitlines()
+    rows += [
+        ["problem", trouble.why],
+        ["first bad record", f"{trouble.record}, at byte {trouble.offset}"],
+        ["good records before it", str(trouble.good)],
+        *(["would be moved aside", f"{size} bytes of {file}"] for file, size in trouble.cut),
+    ]
+    does = f"keeps records 1 to {trouble.good}" if trouble.good else "starts an empty journal"
+    return [
+        *table(rows).splitlines(),
+        "",
+        f"doit repair {name} --to {trouble.good}  {does}",
+        "Landings are in git and stay; only figures of time and cost are lost.",
+    ]
+
+
+def _repair(project: Project, name: str, to: int) -> list[str]:
+    with _held(project, name, "repair"):
+        made = cut(project.state(name), to, at=now().replace(":", "").replace("-", ""))
+    kept = f"records 1 to {to} are kept" if to else "it starts empty"
+    return [
+        f"the journal of {name} is repaired: {kept}",
+        *(f"moved aside: {project.state(name) / file}" for file in made),
+        f"continue with: doit milestone:{name}",
+    ]
+
+
 _DAY = 86_400  # seconds
 
 
@@ -59,7 +234,7 @@ class Gc(Command):
     name = "gc"
     doc_purpose = "remove old attempts, logs and workspaces by the retention rule"
     doc_usage = ""
-    cmd_options = (_DRY, JSON_OPTION)
+    cmd_options = (option("dry_run", "only show what would be removed", bool), JSON_OPTION)
 
     def run(self, options: Options, arguments: list[str]) -> int:
         """Show candidates and remove them."""
@@ -69,15 +244,8 @@ class Gc(Command):
         refs = Refs(project.repository)
         observer = observe(compiled, refs)
         rule = _Rule(observer, refs, time.time(), compiled.policy.limits.retention_days)
-        items = [
-            *rule.attempts(),
-            *rule.steps(),
-            *rule.logs(),
-            *rule.workspaces(),
-            *rule.caches(),
-            *rule.environments(),
-            *_orders(compiled, observer),
-        ]
+        finders = (rule.attempts, rule.steps, rule.logs, rule.workspaces, rule.caches, rule.environments)
+        items = [*(item for find in finders for item in find()), *_orders(compiled, observer)]
         kept = {} if options["dry_run"] else _remove(project, refs, items)
         packed = 0 if options["dry_run"] or rule.held else pack_loose(project.repository)
         if options["json"]:
@@ -175,12 +343,9 @@ class _Rule:
         """Yield old verdicts and reports, and quarantined objects."""
         if self.held:
             return
-        places = (
-            (self._project.cache / "_verdicts", "verdicts"),
-            (self._project.cache / "_damaged", "damaged objects"),
-        )
-        for folder, what in places:
-            old = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_mtime < self._oldest]
+        for name, what in (("_verdicts", "verdicts"), ("_damaged", "damaged objects")):
+            files = (self._project.cache / name).rglob("*")
+            old = [path for path in files if path.is_file() and path.stat().st_mtime < self._oldest]
             yield from (self._at(path, f"{what}, older than the retention rule", "") for path in old)
 
     def environments(self) -> Iterator[_Item]:
@@ -258,22 +423,25 @@ def _discard(refs: Refs, item: _Item) -> str | None:
     return None
 
 
-def _remove(project: Project, refs: Refs, items: Iterable[_Item]) -> dict[str, str]:
+def _remove(project: Project, refs: Refs, items: Sequence[_Item]) -> dict[str, str]:
     """Remove candidates, milestone by milestone under its lock; returns those that were kept, with reasons."""
     kept: dict[str, str] = {}
-    by_milestone: dict[str, list[_Item]] = {}
-    for item in items:
-        by_milestone.setdefault(item.milestone, []).append(item)
-    for milestone, mine in by_milestone.items():
+    for milestone in dict.fromkeys(item.milestone for item in items):
+        mine = [item for item in items if item.milestone == milestone]
         try:
-            lock = hold(project, milestone, f"gc-{os.getpid()}") if project.state(milestone or "-").is_dir() else None
+            with _held(project, milestone, "gc") if project.state(milestone or "-").is_dir() else nullcontext():
+                kept |= {item.what: why for item in mine if (why := _discard(refs, item))}
         except BusyError as error:
             kept |= {item.what: str(error) for item in mine}
-            continue
-        for item in mine:
-            if why := _discard(refs, item):
-                kept[item.what] = why
-        if lock is not None:
-            remove_holder(project.state(milestone))
-            lock.release()
     return kept
+
+
+@contextmanager
+def _held(project: Project, milestone: str, command: str) -> Iterator[None]:
+    """Hold the lock of a milestone; raises `BusyError` if a run holds it."""
+    lock = hold(project, milestone, f"{command}-{os.getpid()}")
+    try:
+        yield
+    finally:
+        remove_holder(project.state(milestone))
+        lock.release()
