@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DECIDING",
-    "NOTIFIED",
     "Notice",
     "PhaseTeller",
     "announcing_phases",
@@ -173,8 +172,6 @@ def phase_of(event: Record) -> str:
     return _PHASES.get(event.kind, "")
 
 
-NOTIFIED = "notified"
-"""Kind of the event that records the delivery of a notice over a channel."""
 DECIDING = frozenset({"attempt-failed", "stopped"})
 """Events after which an issue may wait for a person."""
 _QUESTION = "question"

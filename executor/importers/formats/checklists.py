@@ -213,8 +213,8 @@ def _chaptered(doc: Document, notes: Notes) -> Iterator[Group]:
             notes += found.notes
             accept = {"accept": found.values.get("accept")}
             group.fields = {"needs": [before] if before else [], **{k: v for k, v in accept.items() if v}}
-            group.whole = Item(group.line, group.line, "", " ", starred=False, number="", depth=0)
-            group.whole.box = "x" if found.state == "done" or without_status(own[0].title)[1] else " "
+            done = found.state == "done" or without_status(own[0].title)[1]
+            group.whole = Item(group.line, group.line, box="x" if done else " ")
             before = group.id
             yield group
             group = None

@@ -288,7 +288,7 @@ def _units(doc: Document) -> list[Item]:
     """Return the tasks of a change: its boxes; without any, the items of its lists; else its numbered chapters."""
     boxes = [box for part in doc.sections for box in boxes_of(part)]
     chapters = [
-        Item(part.line, part.line, bare, "x" if done else " ", starred=False, number="", depth=0)
+        Item(part.line, part.line, bare, "x" if done else " ")
         for part in doc.sections
         for bare, done in (without_status(part.title),)
         if part.level > 1 and NUMBER.match(plain(bare))

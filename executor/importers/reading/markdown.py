@@ -48,18 +48,16 @@ class Item:
         box: the character in its box; None without a box.
         starred: its box is followed by a star, Kiro's mark of an optional task.
         number: the number of its marker, or empty.
-        depth: 0 for the items of a top-level list.
         children: the items of nested lists.
         own: its lines without those of its children.
     """
 
     first: int
     last: int
-    text: str
-    box: str | None
-    starred: bool
-    number: str
-    depth: int
+    text: str = ""
+    box: str | None = None
+    starred: bool = False
+    number: str = ""
     children: list[Item] = field(default_factory=list)
     own: list[int] = field(default_factory=list)
 
@@ -242,7 +240,7 @@ def _cut(found: Document, lines: Sequence[str], copy: Sequence[str], skipped: in
             elif token.type == "table_open":
                 pieces.append((first, _table(tokens, place)))
         elif token.type in {"bullet_list_open", "ordered_list_open"} and token.level == 0:
-            place, items = _items(tokens, place, lines, 0, silent)
+            place, items = _items(tokens, place, lines, silent)
             pieces += ((item.first, item) for item in items)
         place += 1
     _fill(found, lines, starts, silent, skipped)
@@ -281,9 +279,7 @@ def _range(token: Token) -> tuple[int, int]:
     return (token.map[0] + 1, token.map[1]) if token.map else (0, 0)
 
 
-def _items(
-    tokens: Sequence[Token], place: int, lines: Sequence[str], depth: int, silent: set[int]
-) -> tuple[int, list[Item]]:
+def _items(tokens: Sequence[Token], place: int, lines: Sequence[str], silent: set[int]) -> tuple[int, list[Item]]:
     """Return the items of the list that opens at a token, and the token where it closes."""
     closing = tokens[place].type.replace("open", "close")
     level = tokens[place].level
@@ -295,20 +291,9 @@ def _items(
         if token.type == "list_item_open" and token.level == level + 1:
             while last > first and not lines[last - 1].strip():
                 last -= 1
-            items.append(
-                Item(
-                    first,
-                    last,
-                    "",
-                    None,
-                    starred=False,
-                    number=token.info,
-                    depth=depth,
-                    own=list(range(first, last + 1)),
-                )
-            )
+            items.append(Item(first, last, number=token.info, own=list(range(first, last + 1))))
         elif token.type in {"bullet_list_open", "ordered_list_open"}:
-            place, children = _items(tokens, place, lines, depth + 1, silent)
+            place, children = _items(tokens, place, lines, silent)
             items[-1].children += children
         elif token.type in _SILENT:
             silent.update(range(first, last + 1))
