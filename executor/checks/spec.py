@@ -253,6 +253,11 @@ class Proofs:
     key: str
 
     @property
+    def repair(self) -> bool:
+        """Return whether one of them repairs what it finds; that runs code of the change, so no rule may stop it."""
+        return any(isinstance(item, CommandProof) and item.fix for item in self.items)
+
+    @property
     def run_code(self) -> bool:
         """Return whether one of them may run code of the tree, which could deceive it."""
         return any(isinstance(item, CommandProof) and item.runs_code for item in self.items)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from executor.checks.blindness import Blindness, kind_of, left_early
@@ -88,10 +88,11 @@ class Candidate:
         return [file.path for file in self.change.files]
 
 
+@dataclass(frozen=True, slots=True)
 class Verifier:
     """Runs the checks and the acceptance of one issue.
 
-    Args:
+    Attributes:
         checks: runs them.
         proofs: what to run.
         issue: the issue.
@@ -99,20 +100,11 @@ class Verifier:
         failing: name of a check -> the tests to which it is narrowed where its runner allows it.
     """
 
-    def __init__(
-        self,
-        checks: CheckRunner,
-        proofs: Proofs,
-        issue: Issue,
-        base_logs: Path,
-        failing: Mapping[str, Sequence[str]] | None = None,
-    ) -> None:
-        self._failing = failing or {}
-        self._checks = checks
-        self._context = checks.context
-        self._proofs = proofs
-        self._issue = issue
-        self._base_logs = base_logs
+    checks: CheckRunner
+    proofs: Proofs
+    issue: Issue
+    base_logs: Path
+    failing: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def judge(self, candidate: Candidate, logs: Path, batch: Change | None = None) -> Judgement:
         """Prove a candidate for one issue; stops at the first check that fails.
@@ -127,7 +119,7 @@ class Verifier:
                 place of all changed ones, that holds for each result, and one run is enough for all of them.
         """
         first = self.first_failure(candidate, logs)
-        asked = any(isinstance(item, CommandProof) for item in self._proofs.items)
+        asked = any(isinstance(item, CommandProof) for item in self.proofs.items)
         if not first.ok or candidate.trusted or not candidate.base or not asked:
             return first
         blinded = self._blinded(candidate, logs)
@@ -141,7 +133,7 @@ class Verifier:
         strict = self._by_base(candidate, plan, operands, logs)
         if strict.ok:
             return first
-        declared = tuple(map(self._context.project.inside, self._issue.files))
+        declared = tuple(map(self.checks.context.project.inside, self.issue.files))
         changed = plan.tests if candidate.asked else plan.declared
         if changed:
             rest = () if candidate.asked else plan.lenient(declared)
@@ -163,14 +155,14 @@ class Verifier:
 
     def _to_the_end(self, candidate: Candidate, paths: tuple[str, ...], logs: Path) -> Judgement:
         """Judge whether each script of a check runs to its end."""
-        store = self._context.store
-        with self._context.pool.slot() as slot:
+        store = self.checks.context.store
+        with self.checks.context.pool.slot() as slot:
             tree = store.with_paths_of(candidate.tree, candidate.base, paths, slot.scratch) if paths else candidate.tree
         changed = set(candidate.paths).difference(paths)
-        for item in self._proofs.items:
+        for item in self.proofs.items:
             if not isinstance(item, CommandProof) or not item.runs_code or self._files_for(item, candidate) is None:
                 continue
-            script = left_early(self._checks, item, candidate.base, tree, changed, logs / f"{item.slug}.log")
+            script = left_early(self.checks, item, candidate.base, tree, changed, logs / f"{item.slug}.log")
             if script:
                 reason = f"{item.name}: the new code ends {script} before its last line"
                 return Judgement(ok=False, reason=reason, failed=item.name)
@@ -178,9 +170,9 @@ class Verifier:
 
     def _put_back(self, candidate: Candidate) -> tuple[PutBack, tuple[str, ...]]:
         """Return which files the judgement by the base's tests restores, and those that only its commands name."""
-        commands = [item.argv for item in self._proofs.items if isinstance(item, CommandProof)]
-        declared = tuple(map(self._context.project.inside, self._issue.files))
-        store, base = self._context.store, candidate.base
+        commands = [item.argv for item in self.proofs.items if isinstance(item, CommandProof)]
+        declared = tuple(map(self.checks.context.project.inside, self.issue.files))
+        store, base = self.checks.context.store, candidate.base
         tree = Base(store.paths(base), lambda path: store.blob(base, path), lambda texts: store.mentions(base, texts))
         found = reached(commands, tree.paths, tree.read)
         plan = put_back(candidate.change.files, tree, suite_of(tree, found), found, declared)
@@ -189,10 +181,10 @@ class Verifier:
 
     def _with_base(self, candidate: Candidate, paths: tuple[str, ...], logs: Path) -> Judgement:
         """Judge a candidate with these paths replaced by those of the base."""
-        store = self._context.store
+        store = self.checks.context.store
         if not paths:
             return self._all_ran(candidate.tree, candidate.base, None)
-        with self._context.pool.slot() as slot:
+        with self.checks.context.pool.slot() as slot:
             tree = store.with_paths_of(candidate.tree, candidate.base, paths, slot.scratch)
         if tree == candidate.base:  # only tests were changed
             return Judgement(ok=True)
@@ -204,11 +196,11 @@ class Verifier:
 
     def _all_ran(self, tree: str, base: str, trees: _Trees | None) -> Judgement:
         """Whether each test that passed on the base ran on a tree with the same tests; by what is known of both."""
-        for given in self._proofs.items:
+        for given in self.proofs.items:
             item = given if trees is None or isinstance(given, FileProof) else _asked_again(given, trees)
             if item is None or isinstance(item, FileProof) or isinstance(given, FileProof) or item.changed_only:
                 continue
-            before, now = self._checks.known_report(base, given), self._checks.known_report(tree, item)
+            before, now = self.checks.known_report(base, given), self.checks.known_report(tree, item)
             lost = lost_tests(now, before) if before is not None and now is not None else None
             if lost:
                 return Judgement(ok=False, reason=f"{item.name}: {lost}", failed=item.name)
@@ -216,8 +208,8 @@ class Verifier:
 
     def coverage(self, tree: str) -> float | None:
         """Return the highest coverage that a check of the issue reported on a tree, in per cent; None if none did."""
-        items = [item for item in self._proofs.items if isinstance(item, CommandProof)]
-        known = (self._checks.known(tree, item) for item in items)
+        items = [item for item in self.proofs.items if isinstance(item, CommandProof)]
+        known = (self.checks.known(tree, item) for item in items)
         return max((it.covered for it in known if it is not None and it.covered is not None), default=None)
 
     def red_on_base(self, tree: str, *, accepted: bool = False) -> Judgement:
@@ -227,13 +219,13 @@ class Verifier:
             tree: the base.
             accepted: also run the acceptance commands.
         """
-        proofs = self._proofs.items
+        proofs = self.proofs.items
         items = [item for item in proofs if isinstance(item, CommandProof) and (item.named or accepted)]
         for item in items:
             if item.changed_only or item.only_new_failures:
                 continue
-            verdict = self._checks.verdict_on(tree, item, log=self._base_logs / f"{item.slug}.log")
-            if not verdict.ok and not _has_no_tests(self._checks.report_of(verdict)):
+            verdict = self.checks.verdict_on(tree, item, log=self.base_logs / f"{item.slug}.log")
+            if not verdict.ok and not _has_no_tests(self.checks.report_of(verdict)):
                 return Judgement(ok=False, reason=verdict.reason, detail=verdict.detail, failed=item.name)
         return Judgement(ok=True)
 
@@ -241,14 +233,14 @@ class Verifier:
         """Detect a check that the change made blind; skipped for changes of product code and documentation only."""
         if not candidate.base or all(kind_of(path) in {"product", "docs"} for path in candidate.paths):
             return Judgement(ok=True)
-        for item in self._proofs.items:
+        for item in self.proofs.items:
             if not isinstance(item, CommandProof) or not item.named:
                 continue
             files = self._files_for(item, candidate)
             if files is None:
                 continue
             given = files if item.changed_only else None
-            sight = Blindness(self._checks).sight_of(
+            sight = Blindness(self.checks).sight_of(
                 candidate.tree, item, log=logs / f"{item.slug}.log", given=given, this_tree=True
             )
             if sight.state == "blind":
@@ -259,31 +251,31 @@ class Verifier:
     def repair(self, candidate: Candidate, logs: Path) -> str:
         """Return the candidate's tree after automatic repairs of failing checks; the same tree if nothing changed."""
         tree = candidate.tree
-        for place, item in enumerate(self._proofs.items):
+        for place, item in enumerate(self.proofs.items):
             if not isinstance(item, CommandProof) or not item.fix:
                 continue
             files = self._files_for(item, Candidate(tree, candidate.base, candidate.change))
             if files is None:
                 continue
             log = logs / f"check-{place + 1}-{item.slug}.log"
-            issue = self._issue
-            passed = self._checks.verdict_on(tree, item, base=candidate.base, files=files, issue=issue.id, log=log).ok
+            issue = self.issue
+            passed = self.checks.verdict_on(tree, item, base=candidate.base, files=files, issue=issue.id, log=log).ok
             # a command that runs elsewhere would repair files elsewhere, such as the user's
             if (
                 not passed
-                and Blindness(self._checks).sight_of(tree, item, log=log, given=files or None).state != "blind"
+                and Blindness(self.checks).sight_of(tree, item, log=log, given=files or None).state != "blind"
             ):
                 tree = self._repaired_by(tree, item, files, issue, logs / f"fix-{place + 1}-{item.slug}.log")
         return tree
 
     def _repaired_by(self, tree: str, item: CommandProof, files: list[str], issue: Issue, log: Path) -> str:
-        made = self._checks.result_of(tree, item, item.repair(files), declared=issue.files, log=log)
+        made = self.checks.result_of(tree, item, item.repair(files), declared=issue.files, log=log)
         return made.tree or tree
 
     def first_failure(self, candidate: Candidate, logs: Path, *, trees: _Trees | None = None) -> Judgement:
         """Return the first check that fails; with `trees`, only checks that apply to the tests of the base run."""
-        issue = self._issue.id
-        for place, given in enumerate(self._proofs.items):
+        issue = self.issue.id
+        for place, given in enumerate(self.proofs.items):
             item = given if trees is None else _asked_again(given, trees)
             if item is None:
                 continue
@@ -301,7 +293,7 @@ class Verifier:
                 continue
             if few is not None:
                 return few
-            verdict = self._checks.verdict_on(
+            verdict = self.checks.verdict_on(
                 candidate.tree, item, base=candidate.base, files=concerned, issue=issue, log=log
             )
             if not verdict.ok:
@@ -313,14 +305,14 @@ class Verifier:
 
     def _by_tests(self, candidate: Candidate, item: CommandProof, log: Path) -> Judgement | None:
         """Judge by the tests to which a check is narrowed; None if only the whole check can tell."""
-        tests = self._failing.get(item.name, ())
+        tests = self.failing.get(item.name, ())
         few = narrowed(item, tests) if tests else None
         if few is None:
             return None
         where = log.with_name(f"few-{log.name}")
-        verdict = self._checks.verdict_on(candidate.tree, few, issue=self._issue.id, log=where)
-        outcome = outcome_of(self._checks.report_of(verdict), tests)
-        if outcome is None or (outcome and self._checks.again):
+        verdict = self.checks.verdict_on(candidate.tree, few, issue=self.issue.id, log=where)
+        outcome = outcome_of(self.checks.report_of(verdict), tests)
+        if outcome is None or (outcome and self.checks.again):
             return None  # the tests passed on the same tree: only the whole check says whether it is flaky
         if outcome:
             return Judgement(ok=True)
@@ -329,39 +321,41 @@ class Verifier:
 
     def _tests_in(self, verdict: Verdict, candidate: Candidate, item: CommandProof) -> tuple[str, ...]:
         """Return the failing tests of a verdict; without those that also fail on the base, if they are excused."""
-        report = self._checks.report_of(verdict)
+        report = self.checks.report_of(verdict)
         if report is None:
             return ()
-        before = self._checks.known_report(candidate.base, item) if candidate.base and item.only_new_failures else None
+        before = self.checks.known_report(candidate.base, item) if candidate.base and item.only_new_failures else None
         return new_failures(report, before) if before is not None else (*report.failures, *report.errors)
 
     def on_record(self, candidate: Candidate) -> list[tuple[CommandProof | FileProof, bool]]:
         """Return each check that applies to a candidate, and whether it is on record, or evident, that it passed."""
         found: list[tuple[CommandProof | FileProof, bool]] = []
-        for item in self._proofs.items:
+        for item in self.proofs.items:
             if isinstance(item, FileProof):
                 found.append((item, not self._file_problem(candidate.tree, item)))
                 continue
             files = self._files_for(item, candidate)
             if files is not None:
-                verdict = self._checks.verdicts.find(candidate.tree, item.verdict_key(files))
+                verdict = self.checks.verdicts.find(candidate.tree, item.verdict_key(files))
                 found.append((item, verdict is not None and verdict.ok))
         return found
 
     def _files_for(self, item: CommandProof, candidate: Candidate) -> list[str] | None:
         """Return the files for a check; None if it does not apply."""
-        project = self._context.project
+        project = self.checks.context.project
         concerned = item.concerned([project.relative(path) for path in candidate.paths])
         if item.when and not concerned:
             return None
         if not item.changed_only:
             return []
-        present = [path for path in concerned if self._context.store.has_path(candidate.tree, project.inside(path))]
+        present = [
+            path for path in concerned if self.checks.context.store.has_path(candidate.tree, project.inside(path))
+        ]
         return present or None
 
     def _file_problem(self, tree: str, item: FileProof) -> str | None:
-        store = self._context.store
-        path = self._context.project.inside(item.file)
+        store = self.checks.context.store
+        path = self.checks.context.project.inside(item.file)
         exists = store.has_path(tree, path)
         return file_problem(item, store.blob(tree, path) if exists else None, exists=exists)
 

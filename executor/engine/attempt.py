@@ -365,7 +365,7 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
         _refuse_secrets(work, tree, secrets, seconds)
         return
     change = change_of(work, tree)
-    if change.files and not ChangeRules(owner).hits_of(attempt, change, tree):  # until then nothing of it is run
+    if change.files and owner.proofs.repair and not ChangeRules(owner).hits_of(attempt, change, tree):
         mended = owner.verifier.repair(Candidate(tree, work.base_tree, change), work.logs)
         if mended != tree:
             tree, change = mended, change_of(work, mended)

@@ -17,6 +17,7 @@ from executor.agents.brief import most_useful
 from executor.checks.run import Made
 from executor.checks.spec import regeneration
 from executor.checks.verify import Candidate as Judged
+from executor.checks.verify import Judgement
 from executor.engine.agent_work import Failure
 from executor.engine.attempt import Attempts
 from executor.engine.candidate import candidate_of, result_message
@@ -34,7 +35,6 @@ from executor.state.events import LandingIntended, Regenerated, Stopped
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from executor.checks.verify import Judgement
     from executor.engine.candidate import Candidate
     from executor.engine.issue import IssueRun
     from executor.engine.milestone_run import MilestoneRun
@@ -259,6 +259,8 @@ class Lander:
             again: retry failures that this run has seen.
             batch: the tree has several results that are judged together.
         """
+        if not self._issue.proofs.items:
+            return Judgement(ok=True)
         attempt, change = self.candidate.attempt, self.candidate.change
         judged = self._judged(attempt, change, tree, base)
         if only or again:
