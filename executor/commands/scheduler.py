@@ -20,10 +20,10 @@ from doit.control import TaskControl
 from doit.runner import JobHold, JobTaskPickle, MThreadRunner
 from doit.task import Stream
 
-from executor.agents.budget import time_text
 from executor.commands.live import reporter_for
 from executor.forge.reconcile import ForgePatience
 from executor.model.fingerprint import IssueRef
+from executor.state.budget import time_text
 from executor.state.decide import Act
 from executor.state.events import Overlap
 from executor.status.reader import overlaps_of

@@ -258,7 +258,7 @@ class Attempts:
 
         Returns None and records nothing if an account reached its limit or the money ran out since the decision.
         """
-        with self._session.observer.allowance.spending:
+        with self._session.observer.spending:
             agent = self._chosen()
             if agent is None:
                 return None

@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from executor.agents.budget import Allowance
     from executor.config.project import Project
     from executor.engine.session import Session
     from executor.git.objects import Store
@@ -60,6 +59,7 @@ if TYPE_CHECKING:
     from executor.model.milestone import Issue, Milestone
     from executor.model.policy import Policy
     from executor.process.runner import Supervisor
+    from executor.state.budget import Allowance
     from executor.state.decide import Decision, Facts
     from executor.state.record import Record
     from executor.status.load import MilestoneView

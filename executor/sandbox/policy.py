@@ -46,7 +46,7 @@ __all__ = ["INSTALL", "RunContext", "Sandboxing", "copies_for", "take_back", "un
 
 
 class Accounts(Protocol):
-    """The accounts of agents and reviewers. `agents.budget` implements it."""
+    """The accounts of agents and reviewers. `state.budget` implements it."""
 
     def outage(self, agent: Agent) -> tuple[float, float]:
         """Return when an account with a failing service is used again, in epoch seconds, and the wait in seconds."""

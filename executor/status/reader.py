@@ -12,13 +12,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from executor.agents.brief import kept_spec
-from executor.agents.budget import Allowance
 from executor.checks.spec import Proofs, proofs_of
 from executor.checks.verdicts import ToolVersions
 from executor.config.load_milestones import spec_text
 from executor.model.fingerprint import IssueRef, canonical_spec, spec_key, work_key
 from executor.model.workflow import progress
-from executor.state.budget import Choice
+from executor.state.budget import Allowance, Choice
 from executor.state.decide import Act, Decision, Facts, Need, Status, decide
 from executor.state.events import Retried
 from executor.state.fold import fold
@@ -51,7 +50,9 @@ class Observer:
     def __init__(self, compiled: Compiled, views: dict[str, MilestoneView]) -> None:
         self.compiled = compiled
         self.views = views
-        self.allowance = Allowance(compiled.policy)
+        self.allowance = Allowance(compiled.policy, time.time)
+        self.spending = threading.Lock()
+        """Held from the check of the remaining money until the reservation."""
         for name, view in views.items():
             for issue, state in view.states.items():
                 self.allowance.take(name, issue, state)
