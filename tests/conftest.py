@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import sysconfig
 from importlib.util import cache_from_source
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -19,6 +21,9 @@ from tests.support import CHECKOUT, PARSED, Repo  # noqa: E402  (after what is s
 
 TESTS_AT_ONCE = 16
 """Tests that xdist gives a process at a time; by default it gives hundreds, and one process has all slow ones."""
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile(
@@ -47,6 +52,17 @@ def pytest_configure(config: pytest.Config) -> None:
     if not Path(cache_from_source(pytest.__file__)).exists():
         folders.append(sysconfig.get_path("purelib"))
     subprocess.run([sys.executable, "-m", "compileall", "-q", "-j", "0", *folders], capture_output=True, check=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the collector off the thousands of tests: looking for garbage among them takes seconds, each time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)

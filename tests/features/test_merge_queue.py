@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from executor.config.project import compile_project, open_project
 from executor.engine.session import Session
 from tests.features.test_github_kill import HOOK
 from tests.features.test_remote import bare, tip
-from tests.support import Repo, issue, pytest_command
+from tests.support import Repo, issue, pytest_command, python_with_pytest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -233,7 +232,8 @@ def selecting(repo: Repo, mode: str) -> None:
         repo.write(f"{name}.py", f"def {name}():\n    return 1\n\n\n# end\n\n\n")
         tests = "".join(f"def test_{name}{number}():\n    assert {name}.{name}() == 1\n\n\n" for number in range(3))
         repo.write(f"test_{name}.py", f"import {name}\n\n\n{tests}")
-    check = f'[check.unit]\nrun = "{sys.executable} -m pytest -q -p no:cacheprovider"\nsabotage = "off"\n'
+    python = python_with_pytest("coverage", "pytest_cov")
+    check = f'[check.unit]\nrun = "{python} -m pytest -q -p no:cacheprovider"\nsabotage = "off"\n'
     repo.write("rules/checks.toml", check + 'sabotage_reason = "a test of selection"\n')
     repo.write("rules/landing.toml", f'mode = "batch"\nselect_tests = "{mode}"\n')
     repo.write("rules/limits.toml", "attempts = 1\n")
