@@ -197,7 +197,7 @@ def _run_agent(work: Work, slot: Slot) -> str | Failure:
 
     def changed() -> bool:
         """Return whether the tree differs from the base; a tree that cannot be imported counts as changed."""
-        left[:] = [tree_left(work.issue, slot.work)]
+        left[:] = [tree_left(work.issue, slot.work, work.base_tree)]
         return left[0] != work.base_tree
 
     try:
@@ -207,12 +207,12 @@ def _run_agent(work: Work, slot: Slot) -> str | Failure:
     scrub(work.out, run.session.redaction.redact)
     if called.finding is not None:
         run.session.require_space()
-        made = tree_left(work.issue, slot.work)
+        made = tree_left(work.issue, slot.work, work.base_tree)
         tree = made if isinstance(made, str) else ""
         found = called.finding
         return Failure(found.kind, found.reason, tail(work.log), tree, until=found.until, rest_s=found.rest_s)
     # All processes of the agent have ended before the check for changes.
-    return left[0] if left else tree_left(work.issue, slot.work)
+    return left[0] if left else tree_left(work.issue, slot.work, work.base_tree)
 
 
 def _command(work: Work, slot: Slot, environment: TreeEnvironment) -> Command:
@@ -298,11 +298,14 @@ def variables_of(work: Work, **elsewhere: str) -> dict[str, str]:
     return given
 
 
-def tree_left(issue: IssueRun, workspace: Workspace) -> str | Failure:
-    """Return the tree that an agent left in its workspace, or why it cannot be imported."""
+def tree_left(issue: IssueRun, workspace: Workspace, base: str = "") -> str | Failure:
+    """Return the tree that an agent left in its workspace, or why it cannot be imported.
+
+    `base` is the tree that the workspace was prepared with, if the caller knows it: then a few files need no index.
+    """
     run = issue.run
     try:
-        return workspace.result(run.store, run.excludes, issue.declared.files, run.import_limits)
+        return workspace.result(run.store, run.excludes, issue.declared.files, run.import_limits, base)
     except ImportRefusedError as error:
         return Failure("import", str(error))
 

@@ -1,4 +1,4 @@
-"""A commit's change, parsed from `git diff-tree -p --full-index --no-renames`.
+"""A commit's change, parsed from `git diff-tree -p --full-index --no-renames`; a tree with other files.
 
 The result key is the stable identity of a change: the paths, modes and lines it touches, without line numbers, so that
 rebase, squash or an unrelated commit does not alter it. Binary files count by the ids of both contents.
@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from executor.model.fingerprint import digest
 from executor.model.hints import counted
 
-__all__ = ["LONGEST_LINE", "Change", "FileChange", "Finding", "Line", "lines_left", "parse_diff", "unquote"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Entries = Mapping[str, tuple[bytes, str]]
+
+__all__ = ["LONGEST_LINE", "Change", "FileChange", "Finding", "Line", "lines_left", "parse_diff", "replaced", "unquote"]
 
 Finding = tuple[str, int, str]
 """A finding at a place: path, line number (0 for the whole file), text."""
@@ -201,3 +207,44 @@ def _normal(section: bytes) -> bytes:
     if not _is_binary(head):
         head = _INDEX.sub(b"", head)
     return head + _HUNK.sub(b"@@", body)
+
+
+_TREE, _FILES = b"40000", {b"100644", b"100755"}
+_MODES = {_TREE, *_FILES, b"120000", b"160000"}
+
+
+def replaced(
+    entries_of: Callable[[str], Entries | None], tree: str, files: Entries, write: Callable[[Entries], str]
+) -> str:
+    """Return a tree with other files; empty if nothing is left in it.
+
+    Args:
+        entries_of: the entries of a tree, each with mode and id; None if it is missing.
+        tree: id of the tree; empty for a new one.
+        files: mode and id of each file by its path; empty ones remove it.
+        write: writes a tree of such entries and returns its id.
+
+    Raises:
+        LookupError: a file takes the place of anything but a file, or the tree has unusual entries.
+    """
+    entries = entries_of(tree) if tree else {}
+    own, inside = dict(entries or {}), dict[str, dict[str, tuple[bytes, str]]]()
+    for name, entry in files.items():
+        first, slash, rest = name.partition("/")
+        if slash:
+            inside.setdefault(first, {})[rest] = entry
+        elif own.pop(first, entry)[0] not in {*_FILES, b""}:
+            raise LookupError(name)
+        elif entry[0]:
+            own[first] = entry
+    for name, below in inside.items():
+        mode, folder = own.pop(name, (_TREE, ""))
+        if mode != _TREE:
+            raise LookupError(name)
+        if made := replaced(entries_of, folder, below, write):
+            own[name] = _TREE, made
+    if entries is None or any(mode not in _MODES for mode, _ in own.values()):
+        raise LookupError(tree)
+    if own == entries:
+        return tree
+    return write(own) if own else ""

@@ -18,9 +18,10 @@ from executor.errors import GitError
 from executor.git.clones import FreshCheckout, Missing, make_neutral
 from executor.git.command import Git, commit_bytes, git_failed, with_signature
 from executor.git.plumbing import DIFF_FORM, BlobReader, IndexFile, ObjectWriter, TreeDiffer, Trees, forget, where_of
+from executor.process.files import plain_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from executor.git.command import Identity, Repository, Signer
@@ -31,6 +32,9 @@ _KEPT_DIFFS = 32  # diffs; one landing asks for the same few again and again
 _SHA1_LENGTH = 40  # hexadecimal digits
 _KEPT_LISTS = 8  # listings of trees; as the diffs, but each is larger
 _KEPT_BYTES = 1024 * 1024  # bytes; a larger diff is not kept in memory
+_MOST_FILES = 50  # files; git reads more of them faster from an index
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*")
+"""A path that git accepts on every system: no hidden name, so no `.git` in any spelling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,6 +388,21 @@ class Store:
         finally:
             index.unlink(missing_ok=True)
 
+    def tree_with(self, tree: str, folder: Path, paths: Collection[bytes]) -> str:
+        """Return a tree with the present content of these files of a folder; empty where git has to read them.
+
+        Our attributes switch every filter off, so a file is stored as its bytes.
+        """
+        if len(paths) > _MOST_FILES or not hasattr(os, "memfd_create"):
+            return ""
+        files: dict[str, tuple[bytes, str]] = {}
+        for name in map(os.fsdecode, paths):
+            found = plain_file(folder, name, _KEPT_BYTES) if _PLAIN.fullmatch(name) else None
+            if found is None:
+                return ""
+            files[name] = (found[0], self.write("blob", found[1]) if found[0] else "")
+        return self._trees.replaced(tree, files, self._write_tree)
+
     def digest_of(self, tree: str, chosen: Callable[[str], bool]) -> str:
         """Fingerprint of the chosen files of a tree: their paths, modes and contents."""
         entries = self._git.run("ls-tree", "-r", "-z", "--full-tree", tree).split(b"\0")
@@ -400,21 +419,8 @@ class Store:
 
     def with_files(self, tree: str, files: Mapping[str, bytes | None], index: Path) -> str:
         """Return the tree with other contents in some of its regular files; None removes a file."""
-        where = {"GIT_INDEX_FILE": str(index)}
-        modes = self.regular_files(tree)
-        ids = {data: self.write("blob", data) for data in set(files.values()) if data is not None}
-        lines = [
-            os.fsencode(f"{modes[path]} {ids[data]}\t{path}" if data is not None else f"0 {'0' * len(tree)}\t{path}")
-            for path, data in files.items()
-            if path in modes
-        ]
-        forget(index)
-        try:
-            self._git.run("read-tree", tree, extra=where)
-            self._git.run("update-index", "-z", "--index-info", given=b"\0".join([*lines, b""]), extra=where)
-            return self._git.run("write-tree", extra=where).decode().strip()
-        finally:
-            index.unlink(missing_ok=True)
+        regular = self.regular_files(tree)
+        return self.with_contents(tree, {path: data for path, data in files.items() if path in regular}, index)
 
     def clean(self, tree: str, index: Path, folder: Path, keep: Sequence[str]) -> None:
         """Remove what a tree does not have before it is checked out, except what `keep` names."""

@@ -15,12 +15,14 @@ from typing import IO, TYPE_CHECKING, cast
 
 from executor.errors import GitError, GitKilledError
 from executor.git.command import git_program
+from executor.git.diff import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from executor.git.command import Git
+    from executor.git.diff import Entries
 
 __all__ = [
     "DIFF_FORM",
@@ -44,6 +46,7 @@ _MOST_ENTRIES = 5_000
 _KEPT_OBJECTS, _KEPT_BYTES = 500, 32 * 1024  # answers and bytes of one: at most 16 MiB of memory
 _FIXED = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})(?![0-9a-f])")
 """The beginning of a name that always means the same object: a full id."""
+_UPDATE = ("update-index", "-z")
 _END = b"=\n"
 """Ends an answer of `git diff-tree --stdin`; no line of a diff begins so."""
 
@@ -242,6 +245,22 @@ class Trees:
         known = self._known.get(tree)
         return known is not None and bool(path) and path.partition("/")[0] not in known
 
+    def replaced(
+        self,
+        tree: str,
+        files: Entries,
+        write: Callable[[Iterable[tuple[bytes, bytes, str]]], str],
+    ) -> str:
+        """Return a tree with other files, as `executor.git.diff.replaced`; empty where git has to do it."""
+
+        def written(entries: Entries) -> str:
+            return write((mode, os.fsencode(name), oid) for name, (mode, oid) in entries.items())
+
+        try:
+            return replaced(self._entries, tree, files, written)
+        except LookupError:
+            return ""
+
     def tidy(self, folder: Path, tree: str) -> bool:
         """Remove what a tree has no entry for from a folder, as `git clean -ffdx` does; False if git has to do that.
 
@@ -399,21 +418,10 @@ class IndexFile:
 
     def _taken(self, became_folders: bytes, others: bytes, where: dict[str, str]) -> str:
         if became_folders:
-            self._git.run(
-                "update-index", "-z", "--force-remove", "--stdin", given=became_folders, extra=where, cwd=self.folder
-            )
+            self._git.run(*_UPDATE, "--force-remove", "--stdin", given=became_folders, extra=where, cwd=self.folder)
         if others:
-            self._git.run(
-                "update-index",
-                "-z",
-                "--add",
-                "--remove",
-                "--replace",
-                "--stdin",
-                given=others,
-                extra=where,
-                cwd=self.folder,
-            )
+            words = ("--add", "--remove", "--replace", "--stdin")
+            self._git.run(*_UPDATE, *words, given=others, extra=where, cwd=self.folder)
         return self._git.run("write-tree", extra=where).decode().strip()
 
 

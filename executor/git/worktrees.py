@@ -158,8 +158,10 @@ class Workspace:
         finally:
             index.unlink(missing_ok=True)
 
-    def result(self, store: Store, excludes: Path, declared: Sequence[str], limits: ImportLimits) -> str:
-        """Return the tree id of the folder's current content.
+    def result(
+        self, store: Store, excludes: Path, declared: Sequence[str], limits: ImportLimits, base: str = ""
+    ) -> str:
+        """Return the tree id of the folder's current content; `base` is the prepared tree, if the caller knows it.
 
         Ignored files are omitted, by the rules of the base tree and of `excludes`; rules written by the agent do not
         apply. Files that the issue declares (`declared`, globs) are included even if ignored; `src/**` names no ignored
@@ -171,9 +173,9 @@ class Workspace:
         checkout = store.index(self.index, self.folder)
         touched = checkout.touched(excludes, own_rules=True)
         if any(path.rsplit(b"/", 1)[-1] == b".gitignore" for path in touched.paths):
-            base = self.index.with_name(self.index.name + ".ignore")
-            base.write_bytes(excludes.read_bytes() + flatten_ignores(checkout.ignore_files()))
-            touched = checkout.touched(base, own_rules=False)
+            rules = self.index.with_name(self.index.name + ".ignore")
+            rules.write_bytes(excludes.read_bytes() + flatten_ignores(checkout.ignore_files()))
+            touched = checkout.touched(rules, own_rules=False)
         embedded = [os.fsdecode(path) for path in touched.embedded]
         for name in (name for name in embedded if not self._is_own_worktree(name)):
             raise ImportRefusedError(f"{name} is a git repository inside the tree; only files can land")
@@ -182,7 +184,7 @@ class Workspace:
         paths = self._without_filled(store, paths)
         _refuse_what_cannot_land(self.folder, paths, limits)
         try:
-            return checkout.write_tree(paths)
+            return (store.tree_with(base, self.folder, paths) if base else "") or checkout.write_tree(paths)
         except GitError as error:
             raise ImportRefusedError(f"git does not accept the result: {error}") from error
 

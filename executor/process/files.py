@@ -45,6 +45,7 @@ __all__ = [
     "journal_stamp",
     "left_file",
     "local_time",
+    "plain_file",
     "question_in",
     "read_json",
     "scrub",
@@ -257,6 +258,22 @@ ABSENT = "is not there"
 _MOST_FILES = 1000  # files; bounds the work of taking up a folder that an agent left
 _MOST_BYTES = 64 * 2**20  # bytes; as the files
 _LARGEST = 1024 * 1024  # bytes of one small file that an agent leaves, unless the caller says more
+
+
+def plain_file(folder: Path, name: str, most: int) -> tuple[bytes, bytes] | None:
+    """Return git's mode and the content of a file, empty ones if it does not exist; None for anything else.
+
+    Args:
+        folder: the folder; only paths below it are untrusted.
+        name: path inside it.
+        most: maximum size in bytes.
+    """
+    try:
+        mode = os.lstat(folder / name).st_mode
+    except OSError as error:
+        return (b"", b"") if isinstance(error, FileNotFoundError) else None
+    data = left_file(folder, name, most=most) if stat.S_ISREG(mode) else ABSENT
+    return None if isinstance(data, str) else (b"100755" if mode & stat.S_IXUSR else b"100644", data)
 
 
 def left_file(out: Path, name: str, secrets: Iterable[str] = (), most: int = _LARGEST) -> bytes | str:

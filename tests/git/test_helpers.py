@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from executor.git.objects import Store
 from executor.git.refs import Move, Refs
 from executor.git.repair import sweep
 from executor.git.trailers import plain_trailers
+from executor.git.worktrees import ImportLimits, Workspace
 from tests.repositories.shapes import project, sh
 
 if TYPE_CHECKING:
@@ -263,3 +265,71 @@ def test_an_answer_is_kept_for_a_full_id_only(repo: Repo, store: Store, refs: Re
     assert store.commit(tree, [first], "m\n\nA: b\n", WHO, 1_700_000_000)
     with pytest.raises(GitError):
         store.commit(tree, [second], "m\n\nA: b\n", WHO, 1_700_000_000)
+
+
+NAMES = ("a.txt", "src/one.py", "src/deep/two.py", "src/deep/more/three.py", "other/x", "new", "new/inside", "src-2")
+
+
+def test_a_tree_made_of_a_few_files_is_the_one_that_git_makes(repo: Repo, store: Store, tmp_path: Path) -> None:
+    for name in ("src/one.py", "src/deep/two.py", "src/kept.py", "other/x", "a.txt", "src.txt"):
+        repo.write(name, f"{name}\n")
+    (repo.path / "link").symlink_to("a.txt")
+    (repo.path / "src/kept.py").chmod(0o755)
+    repo.commit("files")
+    base, chance = repo.git("rev-parse", "HEAD^{tree}"), random.Random(7)  # noqa: S311  (no secret)
+    work = Workspace(tmp_path / "work" / "tree", tmp_path / "work" / "tree.index")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "excludes").write_text("")
+    limits = ImportLimits(100, 10**6, 10**6)
+    made = 0
+    for _ in range(40):
+        work.prepare(store, base)
+        for name in chance.sample(NAMES, chance.randint(0, 4)):
+            _change(work.folder / name, chance)
+        paths = store.index(work.index, work.folder).touched(tmp_path / "excludes", own_rules=True).paths
+        ours, git = store.tree_with(base, work.folder, paths), store.index(work.index, work.folder).write_tree(paths)
+        assert ours in {git, ""}, paths
+        assert work.result(store, tmp_path / "excludes", (), limits, base) == git
+        made += bool(ours)
+    assert made >= 20
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ln -s README.md odd",
+        "mkdir -p .hidden && echo x > .hidden/file",
+        "rm README.md && mkdir README.md && echo x > README.md/file",
+        "echo x > 'with space'",
+        "echo x > GIT~1",
+        "head -c 2000000 /dev/zero > large",
+        "for n in $(seq 60); do echo $n > file$n; done",
+    ],
+)
+def test_git_makes_the_tree_of_anything_but_a_few_plain_files(
+    repo: Repo, store: Store, tmp_path: Path, change: str
+) -> None:
+    base = repo.git("rev-parse", "HEAD^{tree}")
+    work = Workspace(tmp_path / "work" / "tree", tmp_path / "work" / "tree.index")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "excludes").write_text("")
+    work.prepare(store, base)
+    sh(work.folder, change)
+    paths = store.index(work.index, work.folder).touched(tmp_path / "excludes", own_rules=True).paths
+    assert paths
+    assert store.tree_with(base, work.folder, paths) == ""
+
+
+def _change(path: Path, chance: random.Random) -> None:
+    """Write, remove, or make executable; a file in the way becomes a folder and a folder a file."""
+    kind = chance.choice(["write", "write", "remove", "mode"])
+    if kind == "write":
+        if path.is_dir():
+            shutil.rmtree(path)
+        for parent in path.parents:
+            if parent.is_file():
+                parent.unlink()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{chance.random()}\n")
+    elif path.is_file():
+        path.unlink() if kind == "remove" else path.chmod(0o755)

@@ -342,8 +342,10 @@ class MemoryWorkspace(Workspace):
     def give_repository(self, repository: Repository, commit: str) -> None:
         """Agents of this world do not look at history."""
 
-    def result(self, store: Store, excludes: Path, declared: Sequence[str], limits: ImportLimits) -> str:
-        _ = excludes, declared, limits
+    def result(
+        self, store: Store, excludes: Path, declared: Sequence[str], limits: ImportLimits, base: str = ""
+    ) -> str:
+        _ = excludes, declared, limits, base
         assert isinstance(store, MemoryStore)
         store.world.effect()
         return store.world.tree(dict(self._files(store)))
