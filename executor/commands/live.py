@@ -22,7 +22,8 @@ from rich.table import Table
 from rich.text import Text
 
 from executor.commands.base import safe
-from executor.commands.plain import ago, ending, event_line, headline, money, run_note
+from executor.commands.output import ago, money
+from executor.commands.plain import ending, event_line, headline, run_note
 from executor.engine.stops import Stops
 from executor.model.fingerprint import IssueRef
 from executor.report.snapshot import snapshot_of, standing_of
@@ -51,7 +52,6 @@ def reporter_for(stream: Any, session: Session, workers: int, *, plain: bool) ->
     """Return the live view on a terminal; plain lines elsewhere or on request."""
     if plain or not on_a_terminal(stream):
         return Reporter(stream, session)
-
     return LiveReporter(stream, session, workers)
 
 

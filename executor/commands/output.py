@@ -2,6 +2,8 @@
 
 A closed pipe, a full disk, a stopped terminal and a missing letter in the encoding affect only the output: the work
 continues, and the exit code reports the work.
+
+Times and amounts of money in it have one format.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import select
 import sys
 import threading
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +25,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Stream",
+    "ago",
+    "clock",
     "complain",
     "discard",
     "drain",
     "may_refuse",
+    "money",
     "protected",
     "readable",
     "reopen_closed",
@@ -212,3 +218,27 @@ def stream_of(outfile: Any) -> Iterator[Any]:
         stream.wait()
         with suppress(OSError):
             file.close()
+
+
+_HOUR = 3600  # seconds
+
+
+def ago(seconds: float) -> str:
+    """Format a duration: ``0:04``, ``12:31``, ``1:02:03``."""
+    whole = max(0, int(seconds))
+    hours, rest = divmod(whole, _HOUR)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+def clock(at: float, now: float) -> str:
+    """Format a local time with its zone, with the weekday if it is not today, with the date if it is not this week."""
+    there, here = (datetime.fromtimestamp(item).astimezone() for item in (at, now))
+    days = abs((there.date() - here.date()).days)
+    if not days:
+        return f"{there:%H:%M %Z}"
+    return f"{there:%a %H:%M %Z}" if days < 7 else f"{there:%Y-%m-%d %H:%M %Z}"  # noqa: PLR2004  (days of a week)
+
+
+def money(dollars: float) -> str:
+    """Format an amount of money."""
+    return f"${dollars:.2f}"

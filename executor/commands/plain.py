@@ -1,4 +1,4 @@
-"""Shared formatting of the views: counts, times, money, progress, events.
+"""Shared formatting of the views: counts, progress, events.
 
 Snapshots as plain text: one block per snapshot or change, for pipes, screen readers and other programs.
 """
@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from executor.commands.base import safe, table
+from executor.commands.output import ago, clock, money
 from executor.model.fingerprint import IssueRef
 from executor.model.hints import counted
 from executor.state.events import (
@@ -53,42 +54,15 @@ if TYPE_CHECKING:
     from executor.state.record import Record
 
 __all__ = [
-    "ago",
     "block",
     "change_block",
-    "clock",
     "ending",
     "event_line",
     "headline",
-    "money",
     "run_note",
     "sentence_of",
     "snapshot_value",
 ]
-
-
-_HOUR = 3600  # seconds
-
-
-def ago(seconds: float) -> str:
-    """Format a duration: ``0:04``, ``12:31``, ``1:02:03``."""
-    whole = max(0, int(seconds))
-    hours, rest = divmod(whole, _HOUR)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
-
-
-def clock(at: float, now: float) -> str:
-    """Format a local time with its zone, with the weekday if it is not today, with the date if it is not this week."""
-    there, here = (datetime.fromtimestamp(item).astimezone() for item in (at, now))
-    days = abs((there.date() - here.date()).days)
-    if not days:
-        return f"{there:%H:%M %Z}"
-    return f"{there:%a %H:%M %Z}" if days < 7 else f"{there:%Y-%m-%d %H:%M %Z}"  # noqa: PLR2004  (days of a week)
-
-
-def money(dollars: float) -> str:
-    """Format an amount of money."""
-    return f"${dollars:.2f}"
 
 
 def headline(snapshot: Snapshot) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from executor.checks.spec import CommandProof
 from executor.commands.base import safe, table, worse
-from executor.commands.plain import ago, money
+from executor.commands.output import ago, money
 from executor.commands.sessions import CODES
 from executor.errors import ExecutorError, UsageError
 from executor.git.refs import HANDOFFS, SETTLED, Move

@@ -30,7 +30,7 @@ from executor.commands.base import (
     table,
     unproved_note,
 )
-from executor.commands.plain import ago, money
+from executor.commands.output import ago, money
 from executor.config.project import compile_project, obstacles_of, open_project, unknown_milestone
 from executor.errors import PersonNeededError, UsageError
 from executor.git.history import trees_of
