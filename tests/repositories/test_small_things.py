@@ -132,7 +132,7 @@ def test_a_locale_and_the_environment_of_a_hook_stop_no_command(repo: Repo, monk
     prune = f"git -C {repo.path} reflog expire --expire=now --all; git -C {repo.path} gc -q --prune=now; echo 3 > 3"
     path.write_text(text + issue("3", prune))
     repo.commit("declare")
-    narrow = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    narrow = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     hook = dict.fromkeys(("GIT_DIR", "GIT_WORK_TREE", "GIT_OBJECT_DIRECTORY", "GIT_INDEX_FILE"), "/nowhere")
     with monkeypatch.context() as changed:
         for name, value in (narrow | hook).items():
