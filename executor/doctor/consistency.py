@@ -87,6 +87,7 @@ def inconsistencies(compiled: Compiled) -> Iterator[Finding]:
     for name, view in observer.views.items():
         events, problem = _journal(compiled.project, name)
         yield problem or Finding("ok", f"journal of {name}", f"{len(events)} records")
+        # A run changes journal, refs and files one after the other; between two of them they contradict each other.
         if is_held(compiled.project, name):
             yield Finding("running", f"milestone {name}", "is being run now; its state is checked only between runs")
             continue
@@ -303,9 +304,8 @@ def _users_git(project: Project) -> Iterator[Finding]:
         place = Path(pointer.read_text(encoding="utf-8", errors="replace").strip()).parent
         if not place.exists():
             text = f"{place} is gone, but git still considers its branch checked out"
-            locked = (
-                pointer.parent / "locked"
-            ).exists()  # `prune` passes over it: it may be on a disk that is not mounted
+            # `prune` passes over a locked one: it may be on a disk that is not mounted.
+            locked = (pointer.parent / "locked").exists()
             todo = f"git worktree unlock {place}, then git worktree prune" if locked else "git worktree prune"
             yield Finding("worktree-gone", "worktree", text, todo)
 
@@ -377,6 +377,7 @@ def _cut(folder: Path, chain: Chain, to: int, aside: Path, disk: Disk) -> list[s
     restore(folder, replace(chain, segments=kept), disk)
     rest = kept[-1].data[size:] if kept else b""
     made = []
+    # The rest is durable elsewhere before the journal is cut: a crash in between loses nothing.
     if rest:
         publish(disk, aside, rest)
         made.append(aside.name)

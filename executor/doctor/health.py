@@ -253,6 +253,7 @@ def _environments(compiled: Compiled) -> Iterator[Finding]:
 
 def _disk(compiled: Compiled) -> Finding:
     usage = shutil.disk_usage(compiled.project.cache)
+    # On a small disk the declared floor could never be met.
     floor = min(compiled.policy.limits.disk_floor_bytes, usage.total // 20)
     text = f"{usage.free // 2**20} MiB free"
     if usage.free >= floor:

@@ -82,6 +82,7 @@ class ReleaseRun:
             if commit:
                 return self._finish(outcome, commit)
             tip = self._run.view.tip
+            # The checks run on the merged tree: the base may have commits that no issue was proved with.
             merged, gate = self._run.session.store.merge(base_tip, tip), Gate(self._run)
             tree = merged.tree or self._run.session.store.tree_of(tip)
             outcome.criteria = [*gate.criteria(tree), gate.merge_criterion(merged.conflicts)]
@@ -160,6 +161,8 @@ class ReleaseRun:
         commit = session.store.signed(made)
         self._run.record(ReleaseIntended(commit=commit, onto=base_tip, tip=view.tip))
         checkouts = session.checkouts.of(view.base)
+        # The remote moves first. A run that dies behind it finds the release there; one that had moved only the local
+        # branch would have released what a push may still refuse.
         if not Delivery(self._run).push_base(there, commit):
             return False
         if checkouts:

@@ -147,6 +147,7 @@ def missing_from(contract: Contract, read: Callable[[str], bytes | None]) -> lis
     texts: list[str] = []
     for item in contract.files:
         data = read(item.name)
+        # A file that is missing or no JSON gets one sentence, not one for each of its criteria.
         faults = file_faults(item.name.removeprefix(TREE), data, item.schema) if item.required else []
         texts += faults
         if not faults:
@@ -196,6 +197,7 @@ def _criterion_lines(rule: Criterion, acceptance: Sequence[str]) -> Iterator[str
             yield f"  - {one_line(text)}"
 
 
+# -I: a module in the working folder must not stand in for one of ours or of the standard library.
 _SCRIPT = """#!/bin/sh
 # Says what the files of this step still lack. Exit code 0: nothing.
 exec {python} -I -c '

@@ -162,6 +162,7 @@ class Steps:
             known = self._run.view.steps.setdefault(issue, {})
             name = f"{STEPS}/{self._issue.ref}/{record.step}"
             before = known[record.step].commit if record.step in known else None
+            # Compare-and-swap: another process may have stored its own result of the step meanwhile.
             if not self._session.refs.move([Move(name, before, commit)], f"{record.step} done"):
                 raise ExecutorError(f"{name} was changed by another process; run again")
             known[record.step] = replace(record, commit=commit)

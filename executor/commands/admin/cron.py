@@ -72,6 +72,7 @@ def _install(project: Project, options: Options) -> int:
     kept = nights.schedule()
     if after != before:
         _write(after)
+        # Some `crontab` commands drop or rewrite a line and still exit 0, so the table is read again.
         if ours(_read(), str(project.root)) != lines:
             raise UsageError("`crontab` changed or dropped the entry; it will not run")
     if kept is None or (kept.at, kept.until, kept.milestones) != (schedule.at, schedule.until, schedule.milestones):
@@ -196,6 +197,7 @@ def cron_line(when: str, folder: str, environment: Mapping[str, str], argv: Sequ
     Raises:
         ValueError: it does not fit on one line, or is too long; the message is for people.
     """
+    # For cron an unescaped % ends the command, even within quotes.
     given = " ".join(f"{name}={shlex.quote(value)}" for name, value in environment.items())
     command = f"cd {shlex.quote(folder)} && {given} {shlex.join(argv)}".replace("%", r"\%")
     line = f"{when} {command} {marker(folder)}"
@@ -221,6 +223,7 @@ def spliced(text: str, folder: str, lines: Sequence[str]) -> str:
     kept = [line for line in text.split("\n") if line not in mine]
     if not lines:
         return "\n".join(kept)
+    # The empty part behind the last newline would become a blank line before ours.
     if kept and kept[-1] == "":
         kept.pop()
     return "\n".join([*kept, *lines, ""])
@@ -319,7 +322,7 @@ def _crontab(argument: str, given: str = "") -> subprocess.CompletedProcess[str]
             capture_output=True,
             text=True,
             encoding="utf-8",
-            errors="surrogateescape",
+            errors="surrogateescape",  # lines of the user in another encoding come back byte for byte
             timeout=_PATIENCE,
             check=False,
         )
@@ -350,6 +353,7 @@ def read_env_file(name: str) -> dict[str, str]:
 
     for binding in parse_stream(StringIO(text)):
         if binding.error or (binding.key is not None and (binding.value is None or not binding.key.isidentifier())):
+            # python-dotenv counts blank lines before a binding as a part of it.
             blank = len(binding.original.string) - len(binding.original.string.lstrip("\n"))
             line = binding.original.line + blank
             raise UsageError(f"--env-file {path}, line {line}: expected NAME=VALUE")

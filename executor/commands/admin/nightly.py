@@ -107,6 +107,7 @@ class Nightly(Command):
     def run(self, options: Options, arguments: list[str]) -> int:
         """Run one night; 75 if another is still running, or it is too late for this one."""
         project = open_project()
+        # cron starts commands without a locale; git and the tools of checks would fall back to ASCII.
         os.environ.setdefault("LANG", "C.UTF-8")
         os.environ.update(read_env_file(options["env-file"]) if options["env-file"] else {})
         prepare_cache(project)
@@ -139,6 +140,7 @@ def _night(
 ) -> int:
     log = nights.log(started)
     run_id = f"{started:%Y%m%dT%H%M%S}-{os.getpid()}"
+    # The start is durable before any work: a night without an end counts as one that died.
     journal = Journal.open(nights.folder, run=run_id, now=stamp)
     try:
         journal.record(NightStarted(milestones=tuple(names), until=deadline.isoformat() if deadline else ""))
