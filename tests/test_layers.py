@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -79,6 +81,32 @@ def imports(path: Path) -> frozenset[str]:
             assert node.level == 0, f"{path}: relative import"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return frozenset(found)
+
+
+@cache
+def names(path: Path) -> Counter[str]:
+    """How often a module defines each of its own names at its top; the second definition would replace the first."""
+    found: Counter[str] = Counter()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found[node.name] += 1
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found.update(it.id for target in targets for it in ast.walk(target) if isinstance(it, ast.Name))
+    return found
+
+
+def test_no_module_defines_a_name_twice() -> None:
+    twice = [f"{module}.{name}" for module, path in MODULES.items() for name, times in names(path).items() if times > 1]
+    assert twice == []
+
+
+def test_every_private_name_of_a_module_is_used() -> None:
+    unused = []
+    for module, path in MODULES.items():
+        words = Counter(re.findall(r"\w+", path.read_text(encoding="utf-8")))
+        unused += [f"{module}.{name}" for name in names(path) if re.match(r"_[^_]", name) and words[name] == 1]
+    assert unused == []
 
 
 def test_packages_import_downwards_only() -> None:

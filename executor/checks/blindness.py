@@ -124,7 +124,6 @@ _READS = re.compile(
 )
 """Commands that read the scripts in their arguments without running them."""
 _SHELL_COMMAND = ("sh", "-c")
-_SCRIPTS = frozenset({"sh", "bash", "py", "js", "mjs", "cjs", "ts", "rb", "pl", "mk"})
 
 
 @dataclass(frozen=True)

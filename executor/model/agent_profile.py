@@ -66,10 +66,6 @@ def regex(text: str) -> str:
     return text
 
 
-def _listed(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
-
-
 _Regexes = tuple[Annotated[str, AfterValidator(regex)], ...]
 _Money = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

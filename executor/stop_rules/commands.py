@@ -36,7 +36,6 @@ _WRAPPERS = frozenset(
 _RUNNERS = {"uv", "poetry", "pipenv", "pdm", "hatch", "rye", "bundle", "pnpm", "yarn", "npm", "coverage", "conda"}
 _RUN = frozenset({"run", "exec", "run-script", "x", "dlx"})
 _PACKAGE_MANAGERS = frozenset({"npm", "pnpm", "yarn", "bun"})
-_NPM_SHORT = frozenset({"test", "t", "tst", "start", "stop", "restart"})
 _NOT_SCRIPTS = frozenset("install ci i add audit pack publish exec dlx x init version".split())  # noqa: SIM905
 _MAKES = frozenset({"make", "gmake", "bmake"})
 _LISTING = {  # tools whose file lists commands: every command in it counts, whatever is asked for

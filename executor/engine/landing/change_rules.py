@@ -226,7 +226,6 @@ def _base_of(store: Store, attempt: Attempt) -> str:
     return store.tree_of(attempt.base or store.parent_of(attempt.commit))
 
 
-_MOST_BYTES = 1024 * 1024  # bytes; bounds a hostile findings.json
 _MOST_FINDINGS = 200  # findings; bounds a hostile findings.json
 _DIFF = 200_000  # characters; some 50,000 tokens leave room for the spec in every reviewer's context
 

@@ -253,9 +253,6 @@ class Keeper:
         send_line(result)
 
 
-TYPE_CHECKING = False
-
-
 def main(lock_file: str, patience: float, control: int) -> int:
     """Serve until the coordinator closes the request pipe or dies, and every keeper has ended.
 

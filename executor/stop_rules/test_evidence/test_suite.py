@@ -50,8 +50,6 @@ _CODE = (
     | frozenset({".swift", ".scala", ".sh", ".bash", ".lua", ".pl", ".pm", ".ex", ".exs", ".erl", ".hs"})
     | frozenset({".clj", ".jl", ".vue", ".svelte", ".dart", ".zig", ".ml", ".r"})
 )
-_OPEN = frozenset({".json", ".toml", ".yaml", ".yml", ".lock", ".cfg", ".ini", ".xml", ".md", ".html"})
-"""Data that a product may read as well as its tests; only a file that tests alone mention counts."""
 _MANIFESTS = re.compile(
     r"(?i)(package(-lock)?|composer|deno|tsconfig.*|jsconfig)\.jsonc?|(pyproject|cargo|uv)\.toml|.*\.lock|pom\.xml|go\.(mod|sum)"
 )
