@@ -59,11 +59,11 @@ class Figure:
     target: int
 
 
-MODULES = Figure("modules in executor/ with code", 204, 170)
+MODULES = Figure("modules in executor/ with code", 203, 170)
 FLAT = Figure("modules flat in executor/ besides errors and __main__", 0, 0)
 LONGEST = Figure("lines of the longest file", 450, 450)
 PACKAGE_SIZE = Figure("modules of the largest package, its subpackages aside", 12, 12)
-ENTERED = Figure("modules entered to land one trivial issue", 73, 73)
+ENTERED = Figure("modules entered to land one trivial issue", 72, 72)
 RUN_FIRST = Figure("functions whose first parameter is the run", 16, 16)
 ANY_DICTS = Figure("annotations dict[str, Any]", 9, 9)
 LONG = Figure("functions of more than 45 lines", 0, 0)

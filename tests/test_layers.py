@@ -29,7 +29,6 @@ OWNERS = {
         "model.policy",
         "model.rules",
         "config.schema",
-        "model.validation",
         "model.workflow",
         "report.collect",
     },

@@ -17,8 +17,7 @@ from pydantic import ValidationError
 
 from executor.errors import ExecutorError, Fault
 from executor.model.hints import Known, dotted, found, quoted
-from executor.model.milestone import PLAIN_ID, Issue, Milestone, Phase, branch_problem, default_branch
-from executor.model.validation import model_faults
+from executor.model.milestone import PLAIN_ID, Issue, Milestone, Phase, branch_problem, default_branch, model_faults
 from executor.process.files import EncodingError, decoded, files_in
 
 if TYPE_CHECKING:

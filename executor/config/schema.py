@@ -3,14 +3,19 @@
 A schema helps while writing: everything that it refuses, the product refuses; some faults only the product finds.
 
 A file that a step hands in: it exists, is JSON, and matches the JSON Schema in the workflow. Pure.
+
+JSON that another program wrote, such as the answer of a forge, is read into a model. Pure.
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from executor.model.agent_profile import Agent
+from executor.model.hints import dotted, expected, found
 from executor.model.milestone import Issue, Milestone, Phase
 from executor.model.outward_rules import Channel, Forge, Runner, StatusRules, VerdictRules
 from executor.model.rules import Check, EnvironmentRules, LandingRules, Limits, Route, SetupRules, StopRule
@@ -19,9 +24,20 @@ from executor.model.workflow import Schema, Workflow
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pydantic import BaseModel
 
-__all__ = ["SUFFIX", "file_faults", "schema_fault", "schema_line", "schemas"]
+__all__ = [
+    "SUFFIX",
+    "Received",
+    "UnreadableError",
+    "file_faults",
+    "json_of",
+    "received",
+    "schema_fault",
+    "schema_line",
+    "schemas",
+]
+
+_T = TypeVar("_T")
 
 
 SUFFIX = ".schema.json"
@@ -231,3 +247,71 @@ def _place(path: Any) -> str:
 def _short(text: str) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= _LONGEST else f"{flat[: _LONGEST - 40]} ... {flat[-36:]}"
+
+
+class Received(BaseModel):
+    """A table that another program wrote, for example a forge.
+
+    Unknown keys are ignored, because it may gain some at any time. A key with a default may be absent or null.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nulls_are_absent(cls, value: Any) -> Any:
+        """Drop null where a key has a default; a required key that is absent is null, so its type is in the message."""
+        if not isinstance(value, dict):
+            return value
+        needed = {name: value.get(name) for name, field in cls.model_fields.items() if field.is_required()}
+        return {key: item for key, item in value.items() if item is not None} | needed
+
+
+class UnreadableError(ValueError):
+    """A value that another program wrote has another shape; the message names the place, the expected and the found."""
+
+
+def received(value: Any, kind: type[_T], inside: str = "") -> _T:
+    """Read JSON that another program wrote.
+
+    Args:
+        value: the JSON.
+        kind: its type, for example a `Received` or a list of them.
+        inside: key that holds the value, for the message; empty for the whole answer.
+
+    Raises:
+        UnreadableError: the value has another shape.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        # The words for a user's list have an example of TOML, which says nothing about an answer.
+        wrong = f"expected a list, found {found(first['input'])}" if first["type"] == "list_type" else expected(first)
+        place = dotted((*filter(None, [inside]), *first["loc"])) or "the whole"
+        raise UnreadableError(f"{place}: {wrong}") from error
+
+
+_HALF = "\\ud"
+"""Prefix of the JSON escape of a lone surrogate."""
+
+
+def json_of(text: Any) -> Any:
+    """Parse JSON from another program, so that all its texts can be encoded; None if it is invalid."""
+    try:
+        value = json.loads(text) if text else None
+        return _whole(value) if text and _HALF in text.lower() else value
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def _whole(value: Any) -> Any:
+    """Return the value without lone surrogates."""
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode("utf-8")
+        case list():
+            return [_whole(item) for item in value]
+        case dict():
+            return {_whole(key): _whole(item) for key, item in value.items()}
+    return value

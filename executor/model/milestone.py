@@ -1,4 +1,4 @@
-"""Milestones and issues as frozen values, with the rules of each field. Pure.
+"""Milestones and issues as frozen values, with the rules of each field, and the faults of a table as sentences. Pure.
 
 Names of an issue's branches, commits and pull requests. Pure: values in, text out.
 
@@ -23,11 +23,13 @@ from pydantic import (
     StrictBool,
     StrictInt,
     Tag,
+    ValidationError,
     WithJsonSchema,
     model_validator,
 )
 
-from executor.model.hints import found, quoted
+from executor.errors import Fault
+from executor.model.hints import dotted, expected, found, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -49,6 +51,7 @@ __all__ = [
     "default_branch",
     "described",
     "header",
+    "model_faults",
 ]
 
 
@@ -376,3 +379,42 @@ def branch_prefixes(issues: Iterable[Issue], milestone: str) -> tuple[str, ...]:
 def _prefix(issue: Issue, milestone: str) -> str:
     kind = re.match("[a-z][a-z0-9-]*", issue.token or issue.commit_type or _DEFAULT)
     return f"{kind[0] if kind else _DEFAULT}/{milestone}-"
+
+
+def model_faults(error: ValidationError, model: type[BaseModel], file: str, place: Sequence[str | int]) -> list[Fault]:
+    """Return the faults of one table as sentences.
+
+    Args:
+        error: pydantic's error.
+        model: the model of that table, for its valid keys.
+        file: path for messages.
+        place: position of the table in the file.
+    """
+    faults = []
+    for item in error.errors(include_url=False):
+        loc = _without_tags(item["loc"])
+        known = _keys_at(model, item["loc"])
+        key = loc[:-1] if item["type"] == "extra_forbidden" else loc
+        faults.append(Fault(file, dotted([*place, *key]), expected(item, known)))
+    return faults
+
+
+def _without_tags(loc: Sequence[str | int]) -> list[str | int]:
+    """Return a position without pydantic's tags for the kinds of acceptance criteria."""
+    out: list[str | int] = []
+    for place, part in enumerate(loc):
+        tag = place > 1 and isinstance(loc[place - 1], int) and loc[place - 2] == "accept"
+        if not (tag and part in {"text", "run", "file"}):
+            out.append(part)
+    if len(out) > 2 and out[-3] == "accept" and out[-1] == "text":  # noqa: PLR2004  (the item of a list is its text)
+        out.pop()
+    return out
+
+
+def _keys_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
+    """Return the other valid keys at a position."""
+    kinds: dict[str | int, type[BaseModel]] = {"run": RunCheck, "file": FileCheck, "text": Claim}
+    if "accept" in loc[:-1]:
+        model = kinds.get(loc[-2], model)
+    hidden = {"issues", "phases"} if model is Milestone else set()
+    return [field.alias or name for name, field in model.model_fields.items() if name not in hidden]

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 from executor.errors import Fault
 from executor.model.agent_profile import Agent, Rule, agent_problems
 from executor.model.hints import Known, dotted, found, quoted
-from executor.model.milestone import Claim
+from executor.model.milestone import Claim, model_faults
 from executor.model.outward_rules import (
     Channel,
     Forge,
@@ -31,7 +31,6 @@ from executor.model.rules import (
     StopRule,
     stop_problems,
 )
-from executor.model.validation import model_faults
 from executor.model.workflow import DIRECT, Workflow, read_workflow
 
 if TYPE_CHECKING:

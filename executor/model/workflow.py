@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, S
 from executor.errors import Fault
 from executor.model.agent_profile import regex
 from executor.model.hints import Known, found, quoted
-from executor.model.validation import model_faults
+from executor.model.milestone import model_faults
 
 __all__ = [
     "DIRECT",

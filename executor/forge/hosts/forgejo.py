@@ -7,11 +7,11 @@ from urllib.parse import quote
 
 from pydantic import Field
 
+from executor.config.schema import Received
 from executor.forge.base import Checks, CheckState, MergeAnswer
 from executor.forge.hosts.credentials import TIMEOUT
 from executor.forge.hosts.repository import CONFLICT, Comment, RestForge, check_of, issue_of, pull_of
 from executor.forge.hosts.rest import TRIES, Api, Issue, Pull, Status, missing_extra
-from executor.model.validation import Received
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

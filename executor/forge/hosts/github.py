@@ -10,12 +10,12 @@ from urllib.parse import quote
 
 from pydantic import Field
 
+from executor.config.schema import Received
 from executor.errors import ForgeRefusedError
 from executor.forge.base import CheckReport, Checks, CheckState, MergeAnswer
 from executor.forge.hosts.credentials import TIMEOUT, log_reader
 from executor.forge.hosts.repository import CONFLICT, RestForge, check_of, issue_of, pull_of
 from executor.forge.hosts.rest import GRAPHQL, PAGE, TRIES, Api, Issue, Pull, Status, missing_extra, understood
-from executor.model.validation import Received
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

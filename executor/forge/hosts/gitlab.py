@@ -7,12 +7,12 @@ from urllib.parse import quote
 
 from pydantic import Field
 
+from executor.config.schema import Received
 from executor.forge.base import CheckReport, Checks, CheckState, ForgeIssue, MergeAnswer
 from executor.forge.hosts.credentials import TIMEOUT, log_reader
 from executor.forge.hosts.repository import CONFLICT, RestForge
 from executor.forge.hosts.rest import TRIES, Api, missing_extra
 from executor.forge.pull_request import PullRequest
-from executor.model.validation import Received
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,11 +8,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
+from executor.config.schema import Received
 from executor.errors import ForgeRefusedError, ForgeUnavailableError
 from executor.forge.base import CheckReport, Checks, CheckState, ForgeIssue, MergeAnswer, red_answer, standing
 from executor.forge.hosts.rest import TRIES
 from executor.forge.pull_request import PullRequest
-from executor.model.validation import Received
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

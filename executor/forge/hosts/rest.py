@@ -19,9 +19,9 @@ from urllib.parse import urlencode
 
 from pydantic import Field, model_validator
 
+from executor.config.schema import Received, UnreadableError, json_of, received
 from executor.errors import ExecutorError, ForgeRefusedError, ForgeUnavailableError, UsageError
 from executor.forge.hosts.credentials import TIMEOUT, retry_delay
-from executor.model.validation import Received, UnreadableError, json_of, received
 from executor.process.files import read_json, write_json
 
 if TYPE_CHECKING:
