@@ -997,6 +997,7 @@ def test_readers_are_not_disturbed_by_one_compaction_after_another(folder: Path)
         while not over.is_set():
             assert fold(read(folder))["a"].attempts == expected
             turns += 1
+            time.sleep(0.002)  # or the writer hardly gets its turn
         return turns
 
     with ThreadPoolExecutor(2) as pool:
@@ -1051,7 +1052,11 @@ def test_a_crash_in_a_compaction_leaves_the_old_journal_or_the_new_one(tmp_path:
 @pytest.mark.parametrize("when", ["before", "half", "after"])
 @pytest.mark.parametrize("call", [*CALLS, *NAMING])
 @pytest.mark.parametrize("written", [False, True], ids=["only-read", "written-on"])
-@pytest.mark.parametrize("seed", [None, 1, 2, 3], ids=["all-names-lost", "some-1", "some-2", "some-3"])
+@pytest.mark.parametrize(
+    "seed",
+    [None, 1, *(pytest.param(seed, marks=pytest.mark.campaign) for seed in (2, 3))],
+    ids=["all-names-lost", "some-1", "some-2", "some-3"],
+)
 def test_a_power_cut_in_a_compaction_leaves_the_old_journal_or_the_new_one(
     tmp_path: Path, call: str, when: str, written: bool, seed: int | None
 ) -> None:

@@ -21,7 +21,7 @@ def found(path: str, data: bytes, old: bytes | None = None) -> list[str]:
         ("conf.js", b"/* \0 */ exports.k = 1\n", "NUL"),
         ("settings.ini", b"\0", "NUL"),
         ("calc.py", b"x = '" + b"a" * 20_100 + b"'; import os\n", "line of"),
-        ("calc.py", b"x\n" * 3_000_000, "larger"),
+        ("calc.py", (b"x" * 99 + b"\n") * 60_000, "larger"),
         ("data.json", b'{"k": "\xe9\x01\xff\x02"}', "encoding"),
         ("lib.so", b"\x7fELF", "program"),
         ("vendor.zip", b"PK\x03\x04", "packed"),
