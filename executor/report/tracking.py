@@ -1,6 +1,6 @@
 """The tracking file of a milestone: its section, written during a run and for an export, and its push.
 
-A plan with a tracking section of its own keeps it, with its headings and layout. The section is recognised by its
+A plan that has a tracking section keeps it, with its headings and layout. The section is recognised by its
 headings (Completed Issues, Open PRs, Blocked / Needs Review, Skipped Issues, Current Phase) at any level. Text by
 people above the first item of each remains; the items are replaced. Otherwise our section stands between two marks.
 """
@@ -35,17 +35,16 @@ if TYPE_CHECKING:
     from executor.state.record import Record
     from executor.status.reader import Observer
 
+__all__ = ["FORMATS", "exported", "filled", "keep_section", "keep_tracking", "tracked", "tracking_kept"]
+
+FORMATS = ("markdown", *WRITERS)
+"""Names of the formats of an export."""
 _TOLD = frozenset({"attempt-started", "attempt-failed", "landed", "pull", "stopped", "verified"})
 """Kinds of events that change the tracking file."""
 _LEAST_PAUSE = 1.0  # seconds; and nine times as long as a writing took, so it costs at most a tenth
 _PUSHED_EVERY = 60.0  # seconds; forges count pushes, and a person looks less often
 _TRACKED = "Track the milestones"
 """Subject of the commits on the branch of tracking files."""
-
-FORMATS = ("markdown", *WRITERS)
-"""Names of the formats of an export."""
-
-__all__ = ["FORMATS", "exported", "filled", "keep_section", "keep_tracking", "tracked", "tracking_kept"]
 
 
 def exported(observer: Observer, milestone: str, form: str) -> str:

@@ -1,4 +1,4 @@
-"""The proofs of issues: why a status is as it is, and whether it still holds.
+"""The status of an issue: its reason, and its proof again on the present branch.
 
 `doit explain m4/4.1`: the decision and the named input behind it, old and new, down to the changed line.
 

@@ -1,4 +1,4 @@
-"""What a milestone will cost, and what it has.
+"""A milestone before and after its work.
 
 `doit plan m4`: the dry run: order, actions, durations, limits. It changes nothing.
 

@@ -95,11 +95,11 @@ def issue_of(item: Issue, needs: Iterable[int]) -> ForgeIssue:
     return ForgeIssue(item.number, item.title, item.body, item.state, labels, tuple(needs), item.html_url)
 
 
-P = TypeVar("P", bound=Received)
-I = TypeVar("I", bound=Received)  # noqa: E741  (the issue's type beside P, the pull request's)
+PullT = TypeVar("PullT", bound=Received)
+IssueT = TypeVar("IssueT", bound=Received)
 
 
-class RestForge(ABC, Generic[P, I]):
+class RestForge(ABC, Generic[PullT, IssueT]):
     """A repository on a host; `Forge` documents the public methods.
 
     Args:
@@ -109,8 +109,8 @@ class RestForge(ABC, Generic[P, I]):
     """
 
     kind: str
-    pull_type: type[P]
-    issue_type: type[I]
+    pull_type: type[PullT]
+    issue_type: type[IssueT]
     name: ClassVar[str] = "the forge"
     noun: ClassVar[str] = "pull request"
     sign: ClassVar[str] = "#"
@@ -141,11 +141,11 @@ class RestForge(ABC, Generic[P, I]):
         """Return the parameters that list the pull requests of a branch or into a base."""
 
     @abstractmethod
-    def _is_here(self, item: P) -> bool:
+    def _is_here(self, item: PullT) -> bool:
         """Return whether the branch of a pull request is in this repository."""
 
     @abstractmethod
-    def _pull(self, item: P) -> PullRequest:
+    def _pull(self, item: PullT) -> PullRequest:
         """Return a pull request as a value of ours."""
 
     @abstractmethod
@@ -153,7 +153,7 @@ class RestForge(ABC, Generic[P, I]):
         """Return the parameters that list the issues of a milestone."""
 
     @abstractmethod
-    def _issue(self, item: I) -> ForgeIssue:
+    def _issue(self, item: IssueT) -> ForgeIssue:
         """Return an issue as a value of ours."""
 
     @abstractmethod
@@ -162,7 +162,7 @@ class RestForge(ABC, Generic[P, I]):
 
     @abstractmethod
     def _merge(
-        self, pull: PullRequest, item: P, checks: Checks, sha: str, title: str, message: str, method: str
+        self, pull: PullRequest, item: PullT, checks: Checks, sha: str, title: str, message: str, method: str
     ) -> MergeAnswer | None:
         """Request the merge of a pull request without a failed check; None while the outcome is unknown."""
 
@@ -333,7 +333,7 @@ class RestForge(ABC, Generic[P, I]):
     def _get(self, number: int) -> PullRequest:
         return self._pull(self._item(number))
 
-    def _item(self, number: int) -> P:
+    def _item(self, number: int) -> PullT:
         found = self._api.get(f"{self._at}/{self.pulls_path}/{number}", self.pull_type)
         if found is None:
             raise ForgeRefusedError(f"{self.noun} {self.sign}{number} is not on {self.name}")
