@@ -40,10 +40,9 @@ def main(words: list[str] | None = None) -> int:
 
 def _worker(words: list[str]) -> int:
     """Do work orders. A worker may be started for each one, so it loads nothing that only commands need."""
-    from executor.commands.output import protected, readable, reopen_closed
+    from executor.commands.output import prepare, protected
 
-    reopen_closed()
-    readable()
+    prepare()
     try:
         with protected():
             if words:

@@ -164,7 +164,9 @@ def public_key(key: Path) -> str:
     except OSError:
         words = ["ssh-keygen", "-y", "-P", "", "-f", str(key)]
         try:
-            done = subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+            done = subprocess.run(
+                words, capture_output=True, encoding="utf-8", errors="replace", check=False, stdin=subprocess.DEVNULL
+            )
         except OSError as error:
             raise StoreError(f"ssh-keygen does not start: {error.strerror}") from error
         text = done.stdout

@@ -348,7 +348,8 @@ class ToolVersions:
             done = subprocess.run(
                 [program, *arguments],
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 timeout=_TIMEOUT,
                 check=False,
                 stdin=subprocess.DEVNULL,

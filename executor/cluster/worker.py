@@ -159,7 +159,9 @@ def conditions_here(argv: tuple[str, ...], *, python: bool) -> dict[str, str]:
 def _described(argv: tuple[str, ...], *, python: bool) -> dict[str, object]:
     """Return what this host is: its name, and the conditions of verdicts of a command."""
     conditions = conditions_here(argv, python=python) if argv else {}
-    done = subprocess.run([git_program(), "--version"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [git_program(), "--version"], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     version = sys.version.split()[0]
     return {"host": platform.node(), "conditions": conditions, "git": done.stdout.strip(), "python": version}
 

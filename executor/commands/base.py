@@ -22,7 +22,7 @@ from unicodedata import combining, east_asian_width
 from doit.cmd_base import Command as DoitCommand
 from doit.dependency import DatabaseException, JsonDB
 
-from executor.commands.output import complain, discard, may_refuse, protected, readable, reopen_closed
+from executor.commands.output import as_text, complain, discard, may_refuse, prepare, protected
 from executor.commands.user_code import user_fault
 from executor.errors import DeclarationError, ExecutorError, StateFullError, UsageError
 from executor.process.files import write_atomic
@@ -153,6 +153,7 @@ class Command(DoitCommand):
     """A command that needs no tasks. Subclasses implement `run` and return an exit code."""
 
     output = Output.PROTECTED
+    has_files = False  # whether words may name files; others are text
 
     def parse_execute(self, in_args: list[str]) -> int:
         """Parse the line, options anywhere on it, and run; an expected error becomes one message and its exit code."""
@@ -160,7 +161,7 @@ class Command(DoitCommand):
         if asks_help(words):
             return guarded(lambda: show_help(self), Output.VIEW)
         action = super().parse_execute
-        return guarded(lambda: action(permuted(self, words)), self.output)
+        return guarded(lambda: action(permuted(self, words if self.has_files else as_text(words))), self.output)
 
     def execute(self, opt_values: Options, pos_args: list[str]) -> int:
         """Called by doit."""
@@ -177,8 +178,7 @@ _INTERRUPTED = 130
 
 def guarded(action: Callable[[], Any], output: Output = Output.PROTECTED) -> int:
     """Run an action that returns an exit code; errors become messages on standard error and their exit codes."""
-    reopen_closed()
-    readable()
+    prepare()
     with protected() if output is Output.PROTECTED or may_refuse() else nullcontext():
         try:
             code = int(action())

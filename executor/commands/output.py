@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 __all__ = [
     "Stream",
     "ago",
+    "as_text",
     "clock",
     "complain",
     "discard",
     "drain",
     "may_refuse",
     "money",
+    "prepare",
     "protected",
     "readable",
     "reopen_closed",
@@ -173,6 +175,55 @@ def may_refuse() -> bool:
         return not os.get_blocking(sys.stdout.fileno())
     except (OSError, ValueError):
         return False
+
+
+_PROGRAMS = frozenset({"doit", "make-for-milestones", "__main__.py"})
+_STREAMS = "_MAKE_FOR_MILESTONES_STREAMS"
+
+
+def prepare() -> None:
+    """Make the process independent of the state of its streams and of the locale's encoding."""
+    reopen_closed()
+    _use_utf8()
+    readable()
+
+
+def _use_utf8() -> None:
+    """Start the program again in Python's UTF-8 mode (PEP 540) if the locale's encoding cannot express every text.
+
+    Otherwise titles, paths and variables outside of that encoding could not be passed to git, agents and checks.
+    The output stays in the locale's encoding.
+    """
+    if sys.getfilesystemencoding() != "utf-8":
+        # A script that embeds doit must not be started a second time.
+        if Path(sys.argv[0]).name in _PROGRAMS:
+            words = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
+            os.execve(sys.executable, words, {**os.environ, _STREAMS: sys.stdout.encoding})  # noqa: S606  (Python itself)
+    elif encoding := os.environ.pop(_STREAMS, None):
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(encoding=encoding)  # type: ignore[union-attr]  # a text stream, as none is closed now
+
+
+def as_text(words: list[str]) -> list[str]:
+    """Return words of a command line; bytes that are not UTF-8 are read in the locale's encoding.
+
+    Raises:
+        UsageError: a word is in neither encoding.
+    """
+    return [word if word.isascii() else _as_text(word) for word in words]
+
+
+def _as_text(word: str) -> str:
+    from locale import getencoding
+
+    encoding = getencoding()
+    try:
+        return (
+            word if not any("\udc80" <= letter <= "\udcff" for letter in word) else os.fsencode(word).decode(encoding)
+        )
+    except UnicodeDecodeError:
+        wanted = "UTF-8" if encoding.upper() in {"UTF-8", "ANSI_X3.4-1968"} else f"UTF-8 or {encoding}"
+        raise UsageError(f"expected text in {wanted}, found {ascii(os.fsencode(word))[2:-1]}") from None
 
 
 def readable() -> None:

@@ -31,7 +31,7 @@ from executor.git.refs import locks_on, own_refs
 from executor.git.trailers import UNPROVED
 from executor.git.worktrees import ImportLimits
 from executor.model.fingerprint import IssueRef
-from executor.process.locks import Held, Resources, remove_holder
+from executor.process.locks import Held, Resources
 from executor.sandbox.policy import Sandboxing, unsandboxed_warning
 from executor.state.decide import Act, Status
 from executor.state.events import (
@@ -400,7 +400,6 @@ class MilestoneRun:
             self._supervisor.close()
         self.pool.close()
         self.journal.close()
-        remove_holder(self.folder)
         self._lock.release()
 
     def _excludes(self) -> Path:

@@ -32,7 +32,7 @@ from executor.git.objects import Store
 from executor.git.refs import Refs
 from executor.git.worktrees import Pool
 from executor.process.files import local_time
-from executor.process.locks import Held, Places, read_holder, try_lock, write_holder
+from executor.process.locks import Held, Places, read_holder, try_lock
 from executor.process.redact import Redactor
 from executor.process.runner import Supervisor
 from executor.state.journal import Journal
@@ -364,7 +364,7 @@ def hold(project: Project, milestone: str, run_id: str) -> Held:
     lock = _lock(folder / "lock")
     if lock is None:
         raise BusyError(f"milestone {milestone} is already being run{_who(folder)}; nothing was done")
-    write_holder(folder, run_id, now())
+    lock.name_holder(folder, run_id, now())
     return lock
 
 

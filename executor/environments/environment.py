@@ -373,7 +373,7 @@ def _version(program: str, folder: str) -> str:
             [program, argument],
             cwd=folder,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             timeout=_PATIENCE_S,
             check=False,

@@ -273,7 +273,7 @@ def is_pointer_file(name: str) -> bool:
 
 def _forms(path: str) -> Iterable[bytes]:
     """Return a path in its textual forms: plain, and as part of a URL."""
-    return {path.encode("utf-8", "surrogateescape"), quote(path).encode("ascii")}
+    return {path.encode("utf-8", "surrogateescape"), quote(os.fsencode(path)).encode("ascii")}
 
 
 def _within(path: str, folder: str) -> bool:

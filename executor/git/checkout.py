@@ -43,7 +43,8 @@ def identity_of(repository: Repository) -> Identity:
     done = subprocess.run(
         [git_program(), "config", "--get-regexp", r"^user\.(name|email)$"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         check=False,
         cwd=repository.top,
         env=users_environment(),
@@ -305,7 +306,7 @@ def _users_git(top: Path, *arguments: str) -> tuple[int, str, str]:
     done = subprocess.run(
         [git_program(), "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", *arguments],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         errors="surrogateescape",
         check=False,
         cwd=top,
@@ -382,7 +383,8 @@ def _is_bare(repository: Repository) -> bool:
     done = subprocess.run(
         [git_program(), "rev-parse", "--is-bare-repository"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="surrogateescape",
         check=False,
         cwd=repository.top,
         env=users_environment(),

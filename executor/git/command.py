@@ -441,7 +441,8 @@ def _get(repository: Repository, key: str, *options: str) -> str:
     done = subprocess.run(
         [git_program(), "config", *options, "--get", key],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="surrogateescape",
         check=False,
         cwd=repository.top,
         env=users_environment(),

@@ -127,7 +127,7 @@ class Workspace:
         git_dir = self.folder / ".git"
         (git_dir / "objects" / "info").mkdir(parents=True)
         (git_dir / "refs" / "heads").mkdir(parents=True)
-        (git_dir / "objects" / "info" / "alternates").write_text(f"{repository.objects}\n", encoding="utf-8")
+        (git_dir / "objects" / "info" / "alternates").write_bytes(os.fsencode(repository.objects) + b"\n")
         (git_dir / "HEAD").write_text("ref: refs/heads/work\n", encoding="ascii")
         (git_dir / "refs" / "heads" / "work").write_text(f"{commit}\n", encoding="ascii")
         user = "[user]\n\tname = agent\n\temail = agent@localhost\n[gc]\n\tauto = 0\n"

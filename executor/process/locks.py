@@ -45,9 +45,19 @@ class Held:
 
     def __init__(self, lock: UnixFileLock) -> None:
         self._lock = lock
+        self._named: Path | None = None
+
+    def name_holder(self, folder: Path, run: str, since: str) -> None:
+        """Record that this process holds the milestone of a folder, until the lock is released."""
+        write_holder(folder, run, since)
+        self._named = folder
 
     def release(self) -> None:
         """Release the lock; safe to call twice."""
+        if self._named is not None:
+            # Before the lock: the next holder writes its record as soon as it has the lock.
+            remove_holder(self._named)
+            self._named = None
         self._lock.release()
 
 

@@ -31,7 +31,7 @@ OWN = ["info x", "ignore x", "forget x", "reset-dep x", "clean x"]
 
 @pytest.fixture
 def repo(tmp_path: Path) -> Repo:
-    repo = Repo(tmp_path / "repo")
+    repo = Repo(tmp_path / "Größe 日本")
     repo.milestone("good", issue("a", "echo a > a") + issue("b", "echo b > b", title="Füge ein: 日本"))
     repo.milestone("bad", issue("a", "echo a > c", accept=[{"run": "false"}], type="chore"))
     return repo
@@ -75,7 +75,7 @@ def test_a_view_ends_quietly_when_its_reader_has_gone_and_says_that_a_disk_is_fu
 # repositories/test_small_things.py has the locale C without UTF-8.
 @pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}])
 def test_no_command_fails_for_the_encoding_of_its_output(repo: Repo, environment: dict[str, str]) -> None:
-    for words in ("list", "milestone:good", "plan good", "status", "report good --format md"):
+    for words in ("list", "milestone:good", "pause good --reason Grüße→日", "unpause good", "report good --format md"):
         assert into(repo, 'exec "$@"', *words.split(), **environment) == 0, words
 
 

@@ -49,6 +49,7 @@ def test_the_same_failure_twice_stops_early_and_retry_gives_new_attempts(repo: R
     assert len(repo.attempts()) == 2
     assert "m1/a is failed" not in repo.doit("retry", "m1/a", "--reason", "fixed").check().out
     assert repo.statuses() == {"m1/a": "pending"}
+    assert not (repo.path / ".cache" / "m1" / "holder.json").exists()
     allowed.touch()
     repo.doit("milestone:m1").check()
     assert repo.landed(BRANCH) == ["a@1"]

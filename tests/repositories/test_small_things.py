@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tests.repositories.shapes import BRANCH, project, sh
-from tests.support import issue
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support import Repo
+from tests.support import Repo, issue
 
 LITTER = """
 .claude/settings.local.json .claude/worktrees/x .codex/log .gemini/tmp .serena/a .mcp.json .idea/x.xml .venv/x
@@ -143,6 +139,15 @@ def test_a_locale_and_the_environment_of_a_hook_stop_no_command(repo: Repo, monk
             assert done.returncode == 0, (line, done.stdout, done.stderr)
     assert len(repo.landed("work/m1")) == 3
     repo.git("fsck", "--connectivity-only", "--no-dangling")
+
+
+def test_a_folder_whose_name_is_no_utf8_works_like_any_other(tmp_path: Path) -> None:
+    repo = Repo(Path(os.fsdecode(os.fsencode(tmp_path) + b"/gr\xf6\xdfe")))
+    repo.milestone("m1", issue("a", "echo a > a", accept=[{"run": "test -e a"}]))
+    repo.doit("milestone:m1").check()
+    repo.doit("doctor").check()
+    reason = os.fsdecode(b"gr\xf6\xdfer")
+    assert r"expected text in UTF-8, found gr\xf6\xdfer" in repo.doit("pause", "m1", "--reason", reason).check(3).err
 
 
 def test_help_that_nobody_reads_to_its_end_prints_no_traceback(repo: Repo) -> None:

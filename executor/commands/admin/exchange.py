@@ -46,6 +46,7 @@ class Import(Command):
     """Writes milestones/<id>.toml and a spec for each issue."""
 
     name = "import"
+    has_files = True
     doc_purpose = "write milestones from plans in other formats; a second import takes over only changes"
     doc_usage = "FILE|FOLDER ... | --milestone TITLE | --formats"
     cmd_options = (
@@ -301,6 +302,7 @@ class Export(Command):
     """Prints or writes a milestone in another format."""
 
     name = "export"
+    has_files = True
     output = Output.VIEW
     doc_purpose = "export a milestone and its status (markdown between marks in a file, json, github, csv)"
     doc_usage = "MILESTONE"

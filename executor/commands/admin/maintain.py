@@ -38,7 +38,6 @@ from executor.errors import BusyError, ExecutorError, ForgeRefusedError, ForgeUn
 from executor.git.refs import ATTEMPTS, STEPS, Move, Refs, attempt_in, parts_of
 from executor.git.repair import pack_loose
 from executor.model.fingerprint import IssueRef
-from executor.process.locks import remove_holder
 from executor.state.model import AttemptState
 from executor.state.record import now
 from executor.state.segments import inspect
@@ -443,5 +442,4 @@ def _held(project: Project, milestone: str, command: str) -> Iterator[None]:
     try:
         yield
     finally:
-        remove_holder(project.state(milestone))
         lock.release()

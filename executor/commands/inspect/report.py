@@ -269,6 +269,7 @@ class Report(Command):
     """Writes the report of a milestone."""
 
     name = "report"
+    has_files = True
     output = Output.VIEW
     doc_purpose = "write a report of a milestone: html (one file, works offline), md, json, junit or sarif"
     doc_usage = "MILESTONE"
