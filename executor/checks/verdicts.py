@@ -345,18 +345,11 @@ class ToolVersions:
 
     def _ask(self, program: str, arguments: tuple[str, ...]) -> str:
         try:
-            done = subprocess.run(
-                [program, *arguments],
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-                timeout=_TIMEOUT,
-                check=False,
-                stdin=subprocess.DEVNULL,
-            )
+            words = [program, *arguments]
+            done = subprocess.run(words, capture_output=True, timeout=_TIMEOUT, check=False, stdin=subprocess.DEVNULL)
         except (OSError, subprocess.TimeoutExpired):
             return ABSENT
-        return (done.stdout or done.stderr).strip()[:200]
+        return (done.stdout or done.stderr).decode("utf-8", "replace").strip()[:200]
 
     def _keep(self, path: Path, value: Mapping[str, str]) -> None:
         if path.parent.is_dir():
