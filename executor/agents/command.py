@@ -67,9 +67,8 @@ _ALLOWED = ("HOME", "LANG", "LOGNAME", "SHELL", "TERM", "TMPDIR", "TZ", "USER", 
 
 def ordinary_environment(names: tuple[str, ...] = ()) -> dict[str, str]:
     """Return the environment of a child: common variables, and those that its profile names."""
-    environment = {
-        key: value for key, value in os.environ.items() if key in _ALLOWED or key in names or key.startswith("LC_")
-    }
+    wanted = dict.fromkeys((*_ALLOWED, *names, *(key for key in os.environ if key.startswith("LC_"))))
+    environment = {key: value for key in wanted if (value := os.environ.get(key)) is not None}
     environment["PATH"] = sane_path(os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin"))
     return environment
 

@@ -92,29 +92,33 @@ def on_path(path: str) -> Iterator[Path]:
         if not part.startswith("/"):
             continue
         for name in _NAMES:
-            program = Path(part, name)
-            if os.access(program, os.X_OK) and program.is_file():
-                yield program
+            program = f"{part}/{name}"  # no Path before a program is found: every tree asks several times
+            if os.access(program, os.X_OK) and os.path.isfile(program):  # noqa: PTH113
+                yield Path(program)
                 break
 
 
 def likely_sites(program: Path) -> list[Path] | None:
     """Return an interpreter's package folders from its path; None if it must be executed to find them."""
-    prefix = program.parent.parent
-    if (prefix / "pyvenv.cfg").is_file():
+    prefix = str(program.parent.parent)
+    if os.path.isfile(f"{prefix}/pyvenv.cfg"):  # noqa: PTH113  (every tree asks several times)
         own = _site_folders(prefix)
-        text = (prefix / "pyvenv.cfg").read_text("utf-8", "replace")
+        text = Path(prefix, "pyvenv.cfg").read_text("utf-8", "replace")
         shared = re.search(r"(?mi)^include-system-site-packages\s*=\s*true", text)
         home = re.search(r"(?m)^home\s*=\s*(.+?)\s*$", text)
         if shared and home:
             return [*own, *(likely_sites(Path(home[1], "python3")) or [])]
         return own
-    real = Path(os.path.realpath(program))
-    with real.open("rb") as file:
-        if file.read(2) == b"#!":
-            return _sites_behind(program)
-    real_prefix = real.parent.parent
-    return [*_site_folders(real_prefix), *_user_folders()]
+    real = os.path.realpath(program)
+    if _is_script(real, os.stat(real).st_mtime_ns):  # noqa: PTH116
+        return _sites_behind(program)
+    return [*_site_folders(os.path.dirname(os.path.dirname(real))), *_user_folders()]  # noqa: PTH120
+
+
+@lru_cache(maxsize=256)
+def _is_script(program: str, _changed: int) -> bool:
+    with open(program, "rb") as file:  # noqa: PTH123
+        return file.read(2) == b"#!"
 
 
 def ask(program: Path, cwd: Path, env: Mapping[str, str]) -> Interpreter | None:
@@ -386,7 +390,8 @@ def _kept_by_tools(roots: Sequence[Path], env: Mapping[str, str]) -> Iterator[Pa
         for name in (".venv", "venv", "env"):
             yield root / name / "bin" / "python"
     for pattern in _TOOL_FOLDERS:
-        yield from sorted(home.glob(f"{pattern}/bin/python"))
+        if (home / pattern.partition("/*")[0]).is_dir():
+            yield from sorted(home.glob(f"{pattern}/bin/python"))
 
 
 def _leading(programs: Iterable[Path], roots: Sequence[Path], env: Mapping[str, str]) -> Iterator[Interpreter]:
