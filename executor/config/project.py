@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from executor.errors import DeclarationError, Fault, PersonNeededError, RepositoryError, StateBrokenError, UsageError
 from executor.git.command import Repository, find_repository
 from executor.model.fingerprint import IssueRef
-from executor.process.files import content_of, files_in
+from executor.process.files import NO_SPACE, content_of, files_in, state_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -190,7 +190,8 @@ def prepare_cache(project: Project) -> None:
     """Create `.cache/` with a `.gitignore` that covers it.
 
     Raises:
-        StateBrokenError: it cannot be written.
+        StateFullError: the disk is full.
+        StateBrokenError: it cannot be written for another reason.
     """
     try:
         project.cache.mkdir(parents=True, exist_ok=True)
@@ -201,6 +202,8 @@ def prepare_cache(project: Project) -> None:
         probe.touch()
         probe.unlink(missing_ok=True)
     except OSError as error:
+        if error.errno in NO_SPACE:
+            raise state_error(project.cache, error) from error
         raise StateBrokenError(
             f"{project.cache} cannot be written ({error.strerror}); make it a writable folder, or remove it: "
             "it is only a cache"

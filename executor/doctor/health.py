@@ -24,6 +24,7 @@ from executor.errors import (
     GitError,
     RepositoryError,
     StateBrokenError,
+    StateFullError,
 )
 from executor.git.checkout import checkouts_of
 from executor.git.clones import FreshCheckout
@@ -183,6 +184,8 @@ def _cache(project: Project) -> Iterator[Finding]:
     try:
         if not altered:
             prepare_cache(project)
+    except StateFullError:
+        pass  # `_disk` reports it
     except StateBrokenError as error:
         yield Finding("cache-broken", ".cache", str(error))
         return

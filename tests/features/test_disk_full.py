@@ -90,6 +90,7 @@ def test_a_first_run_without_room_says_so(small: Repo) -> None:
     small.milestone("m1", issue("a", "echo a > a"))
     filler = fill(small, 0)
     assert small.doit("milestone:m1").check(75).err
+    assert "disk-low" in {item["kind"] for item in small.doit("doctor", "--json").check(75).json}
     filler.unlink()
     small.doit("milestone:m1").check()
 
