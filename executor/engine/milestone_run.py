@@ -31,6 +31,7 @@ from executor.git.refs import locks_on, own_refs
 from executor.git.trailers import UNPROVED
 from executor.git.worktrees import ImportLimits
 from executor.model.fingerprint import IssueRef
+from executor.process.files import sweep_temporary
 from executor.process.locks import Held, Resources
 from executor.sandbox.policy import Sandboxing, unsandboxed_warning
 from executor.state.decide import Act, Status
@@ -219,6 +220,12 @@ class MilestoneRun:
             listener(self.name, record)
         return record
 
+    @property
+    def early_folders(self) -> tuple[Path, ...]:
+        """Folders in which a run replaces files before its first record."""
+        cache = self.project.cache
+        return (cache, cache / "_board", cache / "_store", cache / "_store" / "info", self.folder)
+
     def recover(self) -> None:
         """Settle what dead runs and people left; a milestone without records, attempts and locks needs nothing."""
         view, repository = self.view, self.project.repository
@@ -227,6 +234,8 @@ class MilestoneRun:
         if traces or locks_on(repository.common_dir, own_refs(self.name, view.branch)):
             Recovery(self).recover()
         else:
+            for folder in self.early_folders:
+                sweep_temporary(folder)
             self.pool.settled()
 
     def look_for_pause(self) -> None:

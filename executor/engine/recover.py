@@ -108,7 +108,7 @@ class Recovery:
     def _sweep_files(self) -> None:
         """Remove temporary files of dead processes."""
         cache = self._run.session.project.cache
-        folders = [cache, cache / "_board", cache / "_store", cache / "_store" / "info", self._run.folder]
+        folders = [*self._run.early_folders]
         if self._died():
             verdicts = cache / "_verdicts"
             folders += [
