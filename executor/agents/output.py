@@ -1,4 +1,4 @@
-"""What an agent prints: events with its conversation, messages, errors, tokens and money, and times of limits. Pure.
+"""Parses the output of an agent: its conversation, messages, errors, tokens, money and times of limits. Pure.
 
 The agent's profile declares the format (`EventRule`, `Patterns.usage`), so another agent needs no code. The end of a
 limit is given in seconds, as a duration, an epoch or a time of day.

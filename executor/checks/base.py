@@ -264,7 +264,7 @@ def base_note(branch: str, result: BaseResult) -> str | None:
 
 
 def beside_the_tree(repository: Repository, most: int = 5) -> str:
-    """What the user's checkout has and a clean tree lacks, as one line; empty if it lacks nothing.
+    """Describe the files of the user's checkout that a clean tree lacks, in one line; empty if there are none.
 
     A command that passes in the checkout and fails in a clean tree needs one of these.
     """

@@ -1,4 +1,4 @@
-"""What enters the declaration from a plan: nothing that weakens its checks, and nothing over the edits of a person.
+"""Merges a plan into the declaration; it weakens no check and overwrites no edit of a person.
 
 Every value of a repeated import exists in three versions: the last import (only as a digest), the current declaration,
 and the current source. Changes of the source are applied, edits by a person are kept and reported. The checks of all
