@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,7 +163,12 @@ class Run(DoitRun):
         if done:
             sys.stdout.write(done)
             return 0
-        code = self._run(project, params, wanted)
+        # What is loaded from here on stays: the collector would only look at it again and again. `_execute` enables it.
+        gc.disable()
+        try:
+            code = self._run(project, params, wanted)
+        finally:
+            gc.enable()
         if self._roadmaps and not code:
             from doit.doit_cmd import DoitMain
 
@@ -234,6 +240,8 @@ class Run(DoitRun):
         from executor.commands.summary import finish
         from executor.engine.watcher import watched
 
+        gc.freeze()
+        gc.enable()
         with stream_of(outfile) as stream, signals_heeded(session) as received, notified(session), watched(session):
             patience = Patience(session)
             while True:
