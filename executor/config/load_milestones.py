@@ -382,10 +382,11 @@ def _issues(value: Mapping[str, Any], file: str, read: Read) -> list[tuple[int, 
 
 
 def _partial(place: int, given: Mapping[str, Any], error: ValidationError) -> list[tuple[int, Issue]]:
-    """Return a faulty issue without its faulty keys; empty if its id or title is faulty."""
+    """Return a faulty issue without its faulty keys, so the rest is checked too; empty if its id is faulty."""
     wrong = {str(item["loc"][0]) for item in error.errors(include_url=False) if item["loc"]}
     try:
-        return [(place, Issue.model_validate({key: value for key, value in given.items() if key not in wrong}))]
+        kept = {key: value for key, value in given.items() if key not in wrong}
+        return [(place, Issue.model_validate({"title": "-", **kept}))]
     except ValidationError:
         return []
 

@@ -556,6 +556,7 @@ def test_all_faults_of_a_file_come_at_once() -> None:
             ("issue[3].accept[0].timeout", f"{NUMBER} greater than 0, found the number -1"),
             ("issue[3].accept[1]", f"{ACCEPT} the number 3"),
             ("issue[2].id", '"b" is already the id of issue[1]; ids are unique in a milestone'),
+            ("issue[3].id", '"a" is already the id of issue[0]; ids are unique in a milestone'),
             ("milestone.title", MISSING),
             ("milestone", 'unknown key "titel"; did you mean "title"?'),
             ("milestone.id", 'expected "m4", the name of the file, found "m5"'),

@@ -193,6 +193,17 @@ def test_faulty_rules_hide_no_fault_of_a_milestone_and_cause_none(repo: Repo) ->
     }
 
 
+def test_an_issue_without_a_title_is_checked_in_full(repo: Repo) -> None:
+    text = issue("a", agent="scrpt", needs=["b"]).replace("\ntitle =", "\ntitel =")
+    repo.milestone("m1", text)
+    assert repo.doit("list").check(3).err.splitlines() == [
+        'milestones/m1.toml: issue[0]: unknown key "titel"; did you mean "title"?',
+        'milestones/m1.toml: issue[0].agent: unknown agent "scrpt", needed by "a"; did you mean "script"?',
+        'milestones/m1.toml: issue[0].needs: unknown issue "b", needed by "a"',
+        "milestones/m1.toml: issue[0].title: is missing, but required",
+    ]
+
+
 def test_a_cycle_is_named_in_full(repo: Repo) -> None:
     repo.milestone(
         "m1", issue("a", "echo", needs=["c"]) + issue("b", "echo", needs=["a"]) + issue("c", "echo", needs=["b"])
