@@ -84,7 +84,7 @@ def imports(path: Path) -> frozenset[str]:
 
 @cache
 def names(path: Path) -> Counter[str]:
-    """How often a module defines each of its own names at its top; the second definition would replace the first."""
+    """Count the top-level definitions of each name in a module; a second definition replaces the first."""
     found: Counter[str] = Counter()
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):

@@ -163,7 +163,7 @@ class Run(DoitRun):
         if done:
             sys.stdout.write(done)
             return 0
-        # What is loaded from here on stays: the collector would only look at it again and again. `_execute` enables it.
+        # The modules loaded from here on stay in memory, so a collection would find nothing. `_execute` enables it.
         gc.disable()
         try:
             code = self._run(project, params, wanted)
@@ -353,7 +353,9 @@ def _nothing_to_do(project: Project, wanted: list[str]) -> str | None:
         elif not released and not item["pushed"]:
             return None
         else:
-            lines.append(f"{item['id']}: all {item['total']} issues have landed on {item['branch']}; nothing to do\n")
+            # The words are those of `all_landed`, whose module a run with nothing to do does not load.
+            issues = "its issue has" if item["total"] == 1 else f"all {item['total']} issues have"
+            lines.append(f"{item['id']}: {issues} landed on {item['branch']}; nothing to do\n")
     return "".join(lines)
 
 

@@ -82,7 +82,7 @@ def mending(session: Session) -> Iterator[None]:
         raise
     finally:
         if session.git_killed:
-            session.store.close()  # as long as a git is at work, no lock is taken for left behind
+            session.store.close()  # while a git process runs, its locks do not count as stale
             for run in session.runs():
                 with suppress(ExecutorError):
                     run.recover()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Known", "counted", "did_you_mean", "dotted", "expected", "found", "listed", "quoted"]
+__all__ = ["Known", "all_landed", "counted", "did_you_mean", "dotted", "expected", "found", "listed", "quoted"]
 
 _LONGEST = 60  # characters of a quoted value; a line of a terminal has room for it
 _SEARCHES = 20  # near misses that are searched for; each compares all names
@@ -184,6 +184,11 @@ def _slips(left: str, right: str) -> int:
                 cost = min(cost, earlier[j - 2] + 1)
             row.append(cost)
     return row[-1]
+
+
+def all_landed(total: int) -> str:
+    """Return the statement that each issue of a milestone has landed: ``all 2 issues have landed``."""
+    return "its issue has landed" if total == 1 else f"all {total} issues have landed"
 
 
 def counted(number: int, noun: str, several: str = "") -> str:

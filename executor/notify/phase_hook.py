@@ -17,6 +17,7 @@ from executor.agents.command import child_environment
 from executor.errors import ExecutorError
 from executor.git.trailers import one_line
 from executor.model.fingerprint import IssueRef
+from executor.model.hints import all_landed
 from executor.process.runner import Command
 from executor.state.decide import Status
 from executor.state.events import (
@@ -249,7 +250,7 @@ def of_completion(milestone: str, title: str, landed: int, branch: str, tip: str
     """Return the notice about a milestone whose issues have all landed."""
     lines = [
         f"{milestone}: {_part(title)}",
-        f"all {landed} issues have landed on {_part(branch)}",
+        f"{all_landed(landed)} on {_part(branch)}",
         f"next: doit verify {milestone}, then doit release:{milestone}",
     ]
     return _notice("complete", milestone, "", f"{milestone}:complete:{tip}", f"{milestone} is complete", lines)

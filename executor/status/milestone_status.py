@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from executor.git.trailers import decode
+from executor.model.hints import all_landed
 from executor.process.files import local_time
 from executor.state.marks import PausedTrailers
 
@@ -164,8 +165,9 @@ def unblocked_by(done: str, needs: Mapping[str, Sequence[str]], complete: frozen
 
 def _complete(facts: MilestoneFacts) -> str:
     if facts.release is None:
-        return f"all {facts.total} issues have landed"
-    return f"all {facts.total} issues have landed, but not all are in the release {facts.release.commit[:10]}"
+        return all_landed(facts.total)
+    missing = "it is not" if facts.total == 1 else "not all are"
+    return f"{all_landed(facts.total)}, but {missing} in the release {facts.release.commit[:10]}"
 
 
 def _stuck(facts: MilestoneFacts) -> str:

@@ -65,7 +65,7 @@ def test_a_complete_and_a_released_milestone_are_reported_once(repo: Repo, hook:
     repo.doit("release:m1").check()
     repo.doit("release:m1").check()
     assert hook.titles() == ["m1 is complete", "m1 is released"]
-    assert "all 1 issues have landed on milestone/m1-test-m1\n" in hook.got[0]["message"]
+    assert "its issue has landed on milestone/m1-test-m1\n" in hook.got[0]["message"]
 
 
 def test_what_was_not_delivered_is_a_note_and_is_reported_by_the_next_run(repo: Repo, hook: Webhook) -> None:

@@ -23,7 +23,7 @@ STEPS = '[phase.design.step.draft]\ndoes = "Draft it."\noutputs = ["draft.md"]\n
 
 
 class Session:
-    """What a request and a failed action use of a session."""
+    """The parts of a session that a request and a failed action use."""
 
     def __init__(self, observer: Observer | None = None) -> None:
         self.observer = observer
